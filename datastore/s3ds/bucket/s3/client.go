@@ -1,0 +1,237 @@
+package s3bucket
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+)
+
+// proofAge is how long a proof that the bucket exists is believed when a HEAD says 404; see the package comment.
+const proofAge = 10 * time.Second
+
+// Bucket is a bucket.Bucket in S3. Safe for concurrent use.
+type Bucket struct {
+	o     Options
+	s3    *s3.Client
+	creds aws.CredentialsProvider
+	idle  *http.Transport
+
+	proven  atomic.Int64 // unix nanoseconds of the latest proof that the bucket exists
+	proving singleflight.Group
+}
+
+var _ bucket.Bucket = (*Bucket)(nil)
+
+// New returns a client for the bucket that o names. It sends nothing to the bucket; see Credentials and Check for that.
+// The error names every setting that is wrong, or what is wrong with the SDK's own configuration files.
+func New(ctx context.Context, o Options) (*Bucket, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	cfg, err := loadConfig(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("load the AWS configuration (environment, ~/.aws): %w", err)
+	}
+	b := &Bucket{o: o, creds: cfg.Credentials, idle: pool(cfg, o)}
+	b.s3 = s3.NewFromConfig(cfg, func(so *s3.Options) {
+		so.BaseEndpoint = nil // where the blocks go is a setting, and never whatever the environment says
+		if o.Endpoint != "" {
+			so.BaseEndpoint = aws.String(o.Endpoint)
+		}
+		so.UsePathStyle = *o.PathStyle
+		so.HTTPClient = &transport{base: b.idle, stall: o.RequestTimeout, observe: o.Observe}
+		so.Retryer = retryer(o)
+		// Uploads carry a checksum of our own. The SDK's is a trailer in aws-chunked encoding, which many
+		// S3-compatible servers refuse.
+		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+	})
+	return b, nil
+}
+
+// pool is the connection pool. It starts from the SDK's transport because that one trusts AWS_CA_BUNDLE.
+func pool(cfg aws.Config, o Options) *http.Transport {
+	sdk, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		sdk = awshttp.NewBuildableClient()
+	}
+	dialer := sdk.GetDialer()
+	dialer.Timeout = min(connectTimeout, o.RequestTimeout)
+	t := sdk.GetTransport()
+	t.DialContext = dialer.DialContext
+	t.TLSHandshakeTimeout = min(connectTimeout, o.RequestTimeout)
+	t.MaxIdleConns = o.MaxConns
+	t.MaxIdleConnsPerHost = o.MaxConns
+	t.DisableCompression = true
+	return t
+}
+
+// retryer backs off and adapts the request rate to throttling. The SDK's retry quota (35 retries per client until successes
+// refill it) is left out: attempts are bounded, the requests in flight are bounded by the caller, and a server that restarts
+// fails all of those at once.
+func retryer(o Options) aws.Retryer {
+	return retry.NewAdaptiveMode(func(a *retry.AdaptiveModeOptions) {
+		a.StandardOptions = append(a.StandardOptions, func(so *retry.StandardOptions) {
+			so.MaxAttempts = o.MaxAttempts
+			so.MaxBackoff = o.MaxBackoff
+			so.RateLimiter = ratelimit.None
+			so.Retryables = append(so.Retryables, retry.RetryableErrorCode{Codes: damagedUpload})
+		})
+	})
+}
+
+// damagedUpload are the codes with which a server refuses a body that does not match its checksum: sent again it may.
+var damagedUpload = map[string]struct{}{
+	"BadDigest":                   {},
+	"XAmzContentSHA256Mismatch":   {},
+	"XAmzContentChecksumMismatch": {},
+	"IncompleteBody":              {},
+}
+
+// Credentials gets credentials, as the first request would, and returns ErrNoCredentials with the fix if there are none.
+// It asks nothing of the bucket.
+func (b *Bucket) Credentials(ctx context.Context) error {
+	_, err := b.creds.Retrieve(ctx)
+	return b.fault(ctx, bucket.OpCheck, "", err)
+}
+
+// Close drops idle connections. Calls in flight are not disturbed.
+func (b *Bucket) Close() error {
+	b.idle.CloseIdleConnections()
+	return nil
+}
+
+// Put implements bucket.Bucket. Cost: one PUT request.
+func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	sum, size, err := checksum(body)
+	if err != nil {
+		return fmt.Errorf("read the body of object %q: %w", key, err)
+	}
+	_, err = b.s3.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &b.o.Bucket, Key: &key, Body: body, ContentLength: &size, ChecksumCRC32C: &sum,
+		ServerSideEncryption: types.ServerSideEncryption(b.o.SSE), SSEKMSKeyId: nonEmpty(b.o.SSEKMSKeyID),
+		StorageClass: types.StorageClass(b.o.StorageClass),
+	})
+	if err != nil {
+		return b.fault(ctx, bucket.OpPut, key, err)
+	}
+	b.proof()
+	return nil
+}
+
+// Head implements bucket.Bucket. Cost: one HEAD request, and one more on the bucket now and then for a miss (package comment).
+func (b *Bucket) Head(ctx context.Context, key string) (bucket.Info, error) {
+	out, err := b.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.o.Bucket, Key: &key})
+	switch status := statusOf(err); {
+	case err == nil:
+	case status == http.StatusNotFound:
+		if err := b.exists(ctx); err != nil {
+			return bucket.Info{}, err
+		}
+		return bucket.Info{}, &bucket.Error{Op: bucket.OpHead, Bucket: b.o.Bucket, Key: key, Kind: bucket.ErrNotFound}
+	case bodiless(status):
+		return bucket.Info{}, b.diagnose(ctx, bucket.OpHead, key, err)
+	default:
+		return bucket.Info{}, b.fault(ctx, bucket.OpHead, key, err)
+	}
+	if out.ContentLength == nil {
+		return bucket.Info{}, b.malformed(bucket.OpHead, key, "no Content-Length in the answer")
+	}
+	b.proof()
+	return bucket.Info{Key: key, Size: *out.ContentLength, ETag: aws.ToString(out.ETag)}, nil
+}
+
+// Check implements bucket.Bucket. Cost: one HEAD request; if it fails, one LIST to learn why, for HEAD has no body.
+func (b *Bucket) Check(ctx context.Context) error {
+	_, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.o.Bucket})
+	if status := statusOf(err); bodiless(status) || status == http.StatusNotFound {
+		return b.diagnose(ctx, bucket.OpCheck, "", err)
+	}
+	if err != nil {
+		return b.fault(ctx, bucket.OpCheck, "", err)
+	}
+	b.proof()
+	return nil
+}
+
+// proof records that the bucket answered in a way that only a bucket that exists can.
+func (b *Bucket) proof() { b.proven.Store(time.Now().UnixNano()) }
+
+// exists decides what a 404 on HEAD means: nil if the bucket exists, or why that is not known. Concurrent callers share one request,
+// which outlives any one of them.
+func (b *Bucket) exists(ctx context.Context) error {
+	if time.Since(time.Unix(0, b.proven.Load())) < proofAge {
+		return nil
+	}
+	done := b.proving.DoChan("", func() (any, error) {
+		return nil, b.Check(context.WithoutCancel(ctx))
+	})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return b.fault(ctx, bucket.OpCheck, "", ctx.Err())
+	}
+}
+
+// bodiless reports whether status is one whose reason is in the body, which an answer to HEAD does not have.
+func bodiless(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusBadRequest, http.StatusForbidden:
+		return true
+	}
+	return false
+}
+
+// diagnose asks again, with a request whose answer has a body, why a HEAD was refused.
+func (b *Bucket) diagnose(ctx context.Context, op bucket.Op, key string, refused error) error {
+	_, err := b.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.o.Bucket, MaxKeys: aws.Int32(1)})
+	if err == nil {
+		err = refused
+	}
+	return b.fault(ctx, op, key, err)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum returns the CRC-32C, as S3 wants it in x-amz-checksum-crc32c, and the size of what is left of body, which
+// is left where it was.
+func checksum(body io.ReadSeeker) (string, int64, error) {
+	start, err := body.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return "", 0, err
+	}
+	sum := crc32.New(castagnoli)
+	size, err := io.Copy(sum, body)
+	if err != nil {
+		return "", 0, err
+	}
+	if _, err := body.Seek(start, io.SeekStart); err != nil {
+		return "", 0, err
+	}
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum.Sum32())), size, nil
+}
+
+func nonEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,25 @@
+// Package s3ds is a go-datastore in an S3 bucket, made for the blocks of an IPFS node: a drop-in for go-ds-s3 with its
+// type name, settings, disk spec and object names.
+//
+//	{"type": "s3ds", "region": "us-east-1", "bucket": "my-blocks", "rootDirectory": "node-1"}
+//
+// One value is one object. The object's name is the datastore key without its leading slash, behind rootDirectory and a slash if
+// there is one: /CIQ… is node-1/CIQ…. Nothing else is in the bucket, and nothing is kept on local disk, so a crash at any point
+// leaves what the bucket acknowledged. A process that is killed inside Probe may leave one object named node-1/.ipfs-aws-probe-…,
+// which no query shows.
+//
+// Invariants:
+//
+//   - A Put or a Commit that returned nil is durable. Sync has nothing left to do.
+//   - A failed request is never "not found". datastore.ErrNotFound means that the bucket answered and has no such object.
+//   - A value whose key is a multihash is hashed when it is read, and served only if it matches (ErrCorrupt).
+//   - At most Config.Workers objects are being read or written at any time, whatever the number of callers and batches, and a batch
+//     holds at most batchLimit bytes before it sends them.
+//
+// Cost: Put 1 PUT; Get 1 GET; Has and GetSize 1 HEAD, hit or miss; Delete nothing; Batch as many PUTs as it has puts; Query 1
+// LIST per 1,000 keys, and 1 GET per value unless KeysOnly; DiskUsage 1 LIST per 1,000 keys the first time, then seldom; Check
+// and Sync nothing. A store that nobody uses sends nothing.
+//
+// All methods are safe for concurrent use. The package is called by the kubo plugin and by any other user of
+// go-datastore; it logs nothing, and reads no environment but what the AWS SDK's credential chain reads.
+package s3ds
