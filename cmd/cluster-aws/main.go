@@ -1,17 +1,56 @@
+// Command cluster-aws runs an ipfs-cluster peer next to an ipfs-aws node and
+// works on the peer's folder. All its settings come from the environment and
+// from files; docs/cluster.md lists them.
 package main
 
 import (
-	_ "github.com/ipfs-cluster/ipfs-cluster"
-	_ "github.com/ipfs-cluster/ipfs-cluster/allocator/balanced"
-	_ "github.com/ipfs-cluster/ipfs-cluster/api/pinsvcapi"
-	_ "github.com/ipfs-cluster/ipfs-cluster/api/rest"
-	_ "github.com/ipfs-cluster/ipfs-cluster/cmdutils"
-	_ "github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
-	_ "github.com/ipfs-cluster/ipfs-cluster/datastore/pebble"
-	_ "github.com/ipfs-cluster/ipfs-cluster/informer/disk"
-	_ "github.com/ipfs-cluster/ipfs-cluster/ipfsconn/ipfshttp"
-	_ "github.com/ipfs-cluster/ipfs-cluster/monitor/pubsubmon"
-	_ "github.com/ipfs-cluster/ipfs-cluster/pintracker/stateless"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 
-func main() {}
+func main() {
+	cmd := root()
+	if err := cmd.Execute(); err != nil {
+		complain(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// complain prints an error, one line per problem, each with the program's name.
+func complain(w io.Writer, err error) {
+	text := err.Error()
+	var problems settings.Problems
+	if errors.As(err, &problems) {
+		text = problems.Error()
+	}
+	for _, line := range strings.Split(text, "\n") {
+		fmt.Fprintf(w, "cluster-aws: %s\n", line)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cluster-aws",
+		Short: "An IPFS Cluster peer that keeps every acknowledged pin",
+		Long: `cluster-aws runs an IPFS Cluster peer next to an ipfs-aws node.
+
+Settings come from the environment (CLUSTER_… and IPFS_CLUSTER_PATH); secrets may
+be given in files instead (CLUSTER_SECRET_FILE and so on).`,
+		Example: `  CLUSTER_PEERNAME=task-1 CLUSTER_SECRET_FILE=secret CLUSTER_SEED_FILE=seed \
+  CLUSTER_PEERS=task-1=/dns4/task-1.internal/tcp/9096,task-2=/dns4/task-2.internal/tcp/9096 \
+  cluster-aws daemon`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.AddCommand(initCommand(), daemonCommand(), stateCommand(), idCommand(), versionCommand())
+	return cmd
+}

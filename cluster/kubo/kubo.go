@@ -1,0 +1,99 @@
+package kubo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// maxReply bounds what is read of an answer, in bytes. Answers are short.
+const maxReply = 64 << 10
+
+// Client calls one node's RPC. It is safe for concurrent use; every call ends
+// with its context.
+type Client struct {
+	network, address string
+	http             *http.Client
+}
+
+// New returns a client for the RPC at the given multiaddress, which may hold a
+// DNS name or a unix socket. Nothing is dialed yet.
+func New(rpc ma.Multiaddr) (*Client, error) {
+	network, address, err := manet.DialArgs(rpc)
+	if err != nil {
+		return nil, fmt.Errorf("the IPFS node's address %s: %w", rpc, err)
+	}
+	c := &Client{network: network, address: address}
+	c.http = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, c.network, c.address)
+		},
+	}}
+	return c, nil
+}
+
+// Version returns the node's version. An error means that the node does not
+// answer: its RPC opens after its repo.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	var reply struct{ Version string }
+	if err := c.call(ctx, "version", nil, &reply); err != nil {
+		return "", err
+	}
+	return reply.Version, nil
+}
+
+// Peer asks the node to keep a connection to another node, to protect it, and
+// to dial again whenever it is lost. All addresses must end in the same
+// /p2p/ID. Calling it again replaces the addresses. The node forgets it when it
+// restarts.
+func (c *Client) Peer(ctx context.Context, addrs []ma.Multiaddr) error {
+	args := url.Values{}
+	for _, a := range addrs {
+		args.Add("arg", a.String())
+	}
+	return c.call(ctx, "swarm/peering/add", args, nil)
+}
+
+func (c *Client) call(ctx context.Context, command string, args url.Values, reply any) error {
+	// The host in the URL is what kubo sees as Host; it accepts its own
+	// loopback name only, wherever we dial.
+	u := "http://127.0.0.1/api/v0/" + command
+	if len(args) > 0 {
+		u += "?" + args.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u, nil)
+	if err != nil {
+		return fmt.Errorf("ask the IPFS node for %s: %w", command, err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		if ue, ok := err.(*url.Error); ok {
+			err = ue.Err // without our stand-in URL
+		}
+		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
+	if err != nil {
+		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the IPFS node at %s for %s: %s: %s", c.address, command, res.Status, strings.TrimSpace(string(body)))
+	}
+	if reply == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, reply); err != nil {
+		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
+	}
+	return nil
+}

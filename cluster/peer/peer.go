@@ -1,0 +1,182 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
+	"github.com/ipfs-cluster/ipfs-cluster/allocator/balanced"
+	"github.com/ipfs-cluster/ipfs-cluster/api/pinsvcapi"
+	"github.com/ipfs-cluster/ipfs-cluster/api/rest"
+	"github.com/ipfs-cluster/ipfs-cluster/config"
+	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
+	"github.com/ipfs-cluster/ipfs-cluster/informer/disk"
+	"github.com/ipfs-cluster/ipfs-cluster/informer/tags"
+	"github.com/ipfs-cluster/ipfs-cluster/ipfsconn/ipfshttp"
+	"github.com/ipfs-cluster/ipfs-cluster/monitor/pubsubmon"
+	"github.com/ipfs-cluster/ipfs-cluster/observations"
+	"github.com/ipfs-cluster/ipfs-cluster/pintracker/stateless"
+	logging "github.com/ipfs/go-log/v2"
+	dual "github.com/libp2p/go-libp2p-kad-dht/dual"
+	"github.com/libp2p/go-libp2p/core/host"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
+	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
+	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
+	"github.com/ipfs-aws/ipfs-aws/cluster/store"
+)
+
+var logger = logging.Logger("cluster-aws")
+
+// Peer is a running cluster peer.
+type Peer struct {
+	cluster *ipfscluster.Cluster
+	host    host.Host
+	dht     *dual.DHT
+	store   store.Datastore
+	health  *health.Health
+
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+}
+
+// Start opens the store in the peer's folder and starts all components. The
+// caller holds the folder's lock and has checked that the folder is this
+// peer's. Start returns before the peer is ready; readiness goes to h. An IPFS
+// node that does not answer is waited for, it is not an error.
+func Start(s *settings.Settings, c *Configs, id identity.Identity, h *health.Health) (*Peer, error) {
+	p := &Peer{health: h}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	if err := p.start(ctx, s, c, id); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id identity.Identity) error {
+	var err error
+	p.store, err = store.Open(s.Folder.StorePath(), store.Options{CacheBytes: s.StoreCacheBytes})
+	if err != nil {
+		return err
+	}
+	h, bandwidth, pubsub, dht, err := ipfscluster.NewClusterHost(ctx, &config.Identity{ID: id.ID, PrivateKey: id.Key}, c.Cluster, p.store)
+	if err != nil {
+		return fmt.Errorf("listen for other peers (CLUSTER_LISTENMULTIADDRESS): %w", err)
+	}
+	p.host, p.dht = h, dht
+	c.Tracing.ClusterID = id.ID.String()
+	tracer, err := observations.SetupTracing(c.Tracing)
+	if err != nil {
+		return fmt.Errorf("set up tracing: %w", err)
+	}
+	restAPI, err := rest.NewAPI(ctx, c.REST)
+	if err != nil {
+		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
+	}
+	apis := []ipfscluster.API{restAPI}
+	if c.Pinning != nil {
+		pinning, err := pinsvcapi.NewAPI(ctx, c.Pinning)
+		if err != nil {
+			return fmt.Errorf("start the pinning service API (CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS): %w", err)
+		}
+		apis = append(apis, pinning)
+	}
+	connector, err := ipfshttp.NewConnector(c.IPFS)
+	if err != nil {
+		return fmt.Errorf("set up the connection to the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS): %w", err)
+	}
+	tagsInformer, err := tags.New(c.Tags)
+	if err != nil {
+		return fmt.Errorf("set up the tags (CLUSTER_TAGS_TAGS): %w", err)
+	}
+	informers := []ipfscluster.Informer{tagsInformer}
+	if c.usesFreeSpace() {
+		diskInformer, err := disk.NewInformer(c.Disk)
+		if err != nil {
+			return fmt.Errorf("set up the disk informer (CLUSTER_DISK_…): %w", err)
+		}
+		informers = append(informers, diskInformer)
+	}
+	allocator, err := balanced.New(c.Allocator)
+	if err != nil {
+		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)
+	}
+	consensus, err := crdt.New(h, dht, pubsub, c.CRDT, p.store)
+	if err != nil {
+		return fmt.Errorf("set up the consensus: %w", err)
+	}
+	// Loading a large pinset may take long, and giving up would not make it
+	// faster; readiness says that it is not done.
+	ipfscluster.ReadyTimeout = 365 * 24 * time.Hour
+	tracker := stateless.New(c.Tracker, id.ID, s.PeerName, consensus.State)
+	monitor, err := pubsubmon.New(ctx, c.Monitor, pubsub, nil)
+	if err != nil {
+		return fmt.Errorf("set up the monitor: %w", err)
+	}
+	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, consensus, apis, connector, tracker, monitor, allocator, informers, tracer)
+	if err != nil {
+		return fmt.Errorf("start the cluster peer: %w", err)
+	}
+	client, err := kubo.New(c.IPFS.NodeAddr)
+	if err != nil {
+		return err
+	}
+	w := &watcher{
+		cluster: p.cluster, monitor: monitor, kubo: client, self: id.ID,
+		wanted: s.Peers, min: s.ReadyMinPeers, nudge: make(chan struct{}, 1), returned: make(chan struct{}, 1), kuboUp: true,
+	}
+	for _, other := range s.Peers {
+		if other.ID != id.ID && other.Name != s.PeerName {
+			p.tasks.Go(func() { keepConnected(ctx, h, other) })
+		}
+	}
+	p.tasks.Go(func() { p.health.Watch(ctx, checkInterval, checkDeadline, w.checks()...) })
+	p.tasks.Go(func() { w.introduce(ctx) })
+	p.tasks.Go(func() { w.recoverPins(ctx) })
+	return nil
+}
+
+// Done is closed when the peer has ended, by Stop or by itself.
+func (p *Peer) Done() <-chan struct{} { return p.cluster.Done() }
+
+// Stop ends the peer in order: it becomes not ready, stops taking requests,
+// writes what is left, says goodbye to the other peers and closes the store. It
+// returns when that is done or the context ends, whichever is first; in the
+// latter case the process should exit, which loses nothing that was
+// acknowledged.
+func (p *Peer) Stop(ctx context.Context) error {
+	p.health.NotReady("shutting down")
+	done := make(chan error, 1)
+	go func() {
+		err := p.cluster.Shutdown(ctx)
+		done <- errors.Join(err, p.close())
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the shutdown was not finished in its time: %w", context.Cause(ctx))
+	}
+}
+
+// close releases what Start acquired and the cluster does not own.
+func (p *Peer) close() error {
+	p.cancel()
+	p.tasks.Wait()
+	var errs []error
+	if p.dht != nil {
+		errs = append(errs, p.dht.Close())
+	}
+	if p.host != nil {
+		errs = append(errs, p.host.Close())
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,210 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
+	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
+	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
+)
+
+const (
+	// Two seconds between checks: with the load balancer's own interval, a node
+	// that stops answering is out of rotation within seconds.
+	checkInterval = 2 * time.Second
+	checkDeadline = 5 * time.Second
+
+	// How often the IPFS nodes of the cluster are introduced to each other when
+	// nothing changed. A node forgets its peerings when it restarts, and then
+	// the check's return from failure triggers it too.
+	introduceInterval = time.Minute
+	introduceDeadline = 30 * time.Second
+)
+
+func asDialError(err error, target **swarm.DialError) bool { return errors.As(err, target) }
+
+// watcher knows the state of a running peer's surroundings and acts on changes.
+type watcher struct {
+	cluster *ipfscluster.Cluster
+	monitor ipfscluster.PeerMonitor
+	kubo    *kubo.Client
+	self    peer.ID
+	wanted  []settings.Peer
+	min     int
+
+	nudge    chan struct{} // asks for a round of introductions
+	returned chan struct{} // says that the IPFS node is back
+
+	mu     sync.Mutex
+	kuboUp bool
+	seen   []peer.ID
+}
+
+func (w *watcher) checks() []health.Check {
+	return []health.Check{
+		{Name: "ipfs", Run: w.checkKubo},
+		{Name: "consensus", Run: w.checkConsensus},
+		{Name: "peers", Run: w.checkPeers},
+	}
+}
+
+func (w *watcher) checkKubo(ctx context.Context) (bool, string) {
+	version, err := w.kubo.Version(ctx)
+	up := err == nil
+	w.mu.Lock()
+	changed := w.kuboUp != up
+	w.kuboUp = up
+	w.mu.Unlock()
+	if changed && up {
+		signal(w.nudge)
+		select {
+		case <-w.cluster.Ready(): // it was up before: this is a return
+			signal(w.returned)
+		default:
+		}
+	}
+	if !up {
+		if changed {
+			logger.Warnf("the IPFS node does not answer; this peer is not ready until it does: %s", err)
+		}
+		return false, err.Error()
+	}
+	return true, "kubo " + version + " answers"
+}
+
+func (w *watcher) checkConsensus(context.Context) (bool, string) {
+	select {
+	case <-w.cluster.Ready():
+		return true, "the pinset is loaded"
+	default:
+		return false, "waiting for the pinset to load and for the IPFS node's first answer"
+	}
+}
+
+func (w *watcher) checkPeers(ctx context.Context) (bool, string) {
+	seen := []peer.ID{w.self}
+	for _, m := range w.monitor.LatestMetrics(ctx, "ping") {
+		if !slices.Contains(seen, m.Peer) {
+			seen = append(seen, m.Peer)
+		}
+	}
+	w.mu.Lock()
+	grew := slices.ContainsFunc(seen, func(id peer.ID) bool { return id != w.self && !slices.Contains(w.seen, id) })
+	w.seen = seen
+	w.mu.Unlock()
+	if grew {
+		signal(w.nudge)
+	}
+	var missing []string
+	for _, p := range w.wanted {
+		if !slices.Contains(seen, p.ID) {
+			missing = append(missing, p.Name)
+		}
+	}
+	detail := fmt.Sprintf("%d seen, this one included; %d needed", len(seen), w.min)
+	if len(w.wanted) > 0 {
+		detail = fmt.Sprintf("%d of %d seen, this one included; %d needed", len(w.wanted)-len(missing), len(w.wanted), w.min)
+	}
+	if len(missing) > 0 {
+		detail += "; missing: " + strings.Join(missing, ", ")
+	}
+	return len(seen) >= w.min, detail
+}
+
+// signal asks for something that is done at least once after the last signal.
+func signal(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // one is on its way
+	}
+}
+
+// recoverPins tries again everything that failed while the node was away,
+// whenever it comes back, until the context ends.
+func (w *watcher) recoverPins(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.returned:
+			w.recoverAll(ctx)
+		}
+	}
+}
+
+func (w *watcher) recoverAll(ctx context.Context) {
+	out := make(chan api.PinInfo, 64)
+	n := make(chan int, 1)
+	go func() {
+		count := 0
+		for range out {
+			count++
+		}
+		n <- count
+	}()
+	if err := w.cluster.RecoverAllLocal(ctx, out); err != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		logger.Errorf("the IPFS node is back, but pins that failed meanwhile could not be retried, the next round will: %s", err)
+		return
+	}
+	logger.Infof("the IPFS node is back; %d pins are tried again", <-n)
+}
+
+// introduce keeps this peer's IPFS node connected to those of the other peers,
+// until the context ends.
+func (w *watcher) introduce(ctx context.Context) {
+	tick := time.NewTicker(introduceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-w.nudge:
+		}
+		w.mu.Lock()
+		up := w.kuboUp
+		w.mu.Unlock()
+		if up {
+			w.introduceAll(ctx)
+		}
+	}
+}
+
+func (w *watcher) introduceAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, introduceDeadline)
+	defer cancel()
+	out := make(chan api.ID, 16)
+	go w.cluster.Peers(ctx, out)
+	for id := range out {
+		if id.ID == w.self || id.Error != "" || id.IPFS.Error != "" || id.IPFS.ID == "" {
+			continue
+		}
+		var addrs []ma.Multiaddr
+		for _, a := range id.IPFS.Addresses {
+			if _, last := peer.SplitAddr(a.Value()); last == id.IPFS.ID {
+				addrs = append(addrs, a.Value())
+			}
+		}
+		if len(addrs) == 0 {
+			continue
+		}
+		if err := w.kubo.Peer(ctx, addrs); err != nil && ctx.Err() == nil {
+			logger.Warnf("the IPFS node was not connected to that of peer %s, will try again: %s", id.Peername, err)
+		}
+	}
+}

@@ -1,0 +1,639 @@
+package settings
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/folder"
+	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
+)
+
+// Defaults of the settings that ipfs-cluster does not have.
+const (
+	// DefaultShutdownTimeout stays below the 120 s that ECS grants at most.
+	DefaultShutdownTimeout = 100 * time.Second
+	// DefaultReadyMinPeers is 1, this peer itself: when all others are dead, the
+	// one that is left must still be given the traffic.
+	DefaultReadyMinPeers = 1
+
+	defaultRESTAddress    = "/ip4/127.0.0.1/tcp/9094"
+	defaultPinningAddress = "/ip4/127.0.0.1/tcp/9097"
+)
+
+// Peer is one entry of CLUSTER_PEERS.
+type Peer struct {
+	// Name is the peer's name, which with the seed makes its ID.
+	Name string
+	// Addr is where it listens, without /p2p/. It may hold a DNS name, which is
+	// resolved at every attempt to connect.
+	Addr ma.Multiaddr
+	// ID is computed from the seed, or was part of the address.
+	ID peer.ID
+}
+
+// Settings are the checked settings of one peer.
+type Settings struct {
+	// Folder is the peer's folder (IPFS_CLUSTER_PATH), absolute.
+	Folder folder.Folder
+	// PeerName is this peer's name (CLUSTER_PEERNAME, or the host's name).
+	PeerName string
+	// Secret is the 32-byte key of the private network (CLUSTER_SECRET).
+	Secret []byte
+	// Seed is the identity seed (CLUSTER_SEED); zero without one.
+	Seed identity.Seed
+	// Identity is this peer's, computed from the seed or given by CLUSTER_ID and
+	// CLUSTER_PRIVATEKEY; nil if it is the folder's to keep.
+	Identity *identity.Identity
+	// Peers is CLUSTER_PEERS, own entry included, in the order given.
+	Peers []Peer
+	// Trusted lists the peers that may change the pinset besides this one.
+	Trusted []peer.ID
+	// TrustAll is set by CLUSTER_CRDT_TRUSTEDPEERS=* (never with a seed).
+	TrustAll bool
+
+	// RESTCredentials maps users to passwords; empty only if the REST API
+	// listens on nothing but loopback.
+	RESTCredentials map[string]string
+	// PinningService says whether the pinning service API runs.
+	PinningService bool
+	// PinningCredentials are never empty when PinningService is set.
+	PinningCredentials map[string]string
+
+	// HealthAddress is host:port of the health listener; empty for none.
+	HealthAddress string
+	// ReadyMinPeers is how many peers, this one included, must be seen for this
+	// one to be ready.
+	ReadyMinPeers int
+	// ShutdownTimeout bounds the orderly shutdown.
+	ShutdownTimeout time.Duration
+	// StoreCacheBytes bounds the store's block cache; 0 for the default.
+	StoreCacheBytes int64
+	// LogLevel is the level of the program's own log lines.
+	LogLevel string
+
+	// Warnings are lines for the operator about settings that have no effect.
+	Warnings []string
+}
+
+// Secrets names the variables that hold secrets. Each may be given in a file
+// instead: the same name with _FILE appended.
+var Secrets = []string{
+	"CLUSTER_SECRET",
+	"CLUSTER_SEED",
+	"CLUSTER_PRIVATEKEY",
+	"CLUSTER_RESTAPI_BASICAUTHCREDENTIALS",
+	"CLUSTER_PINSVCAPI_BASICAUTHCREDENTIALS",
+}
+
+// own lists the other variables that Load reads itself.
+var own = []string{
+	"CLUSTER_PEERNAME",
+	"CLUSTER_PEERS",
+	"CLUSTER_ID",
+	"CLUSTER_CRDT_TRUSTEDPEERS",
+	"CLUSTER_PINSVCAPI_ENABLED",
+	"CLUSTER_HEALTH_ADDRESS",
+	"CLUSTER_READY_MIN_PEERS",
+	"CLUSTER_SHUTDOWN_TIMEOUT",
+	"CLUSTER_STORE_CACHE_BYTES",
+	"CLUSTER_LOGLEVEL",
+}
+
+var logLevels = []string{"debug", "info", "warn", "error"}
+
+// loader collects problems while it reads.
+type loader struct {
+	env      map[string]string
+	problems Problems
+	warnings []string
+}
+
+// Load reads and checks the settings in an environment (as [os.Environ] gives
+// it). If anything is wrong the error is a [Problems] that holds all of it.
+// A variable that is set but empty counts as not set.
+func Load(environ []string) (*Settings, error) {
+	l := newLoader(environ)
+	s := &Settings{
+		PeerName:        l.peerName(),
+		Folder:          l.folder(),
+		Secret:          l.networkSecret(),
+		Seed:            l.seed(),
+		HealthAddress:   l.healthAddress(),
+		ReadyMinPeers:   int(l.number("CLUSTER_READY_MIN_PEERS", DefaultReadyMinPeers, isPositive)),
+		StoreCacheBytes: l.number("CLUSTER_STORE_CACHE_BYTES", 0, isPositive),
+		ShutdownTimeout: l.duration("CLUSTER_SHUTDOWN_TIMEOUT", DefaultShutdownTimeout),
+		LogLevel:        l.choice("CLUSTER_LOGLEVEL", "info", logLevels),
+	}
+	l.identify(s)
+	l.peers(s)
+	l.trust(s)
+	l.apis(s)
+	l.upstream()
+	if max := len(s.Peers); max > 0 && s.ReadyMinPeers > max {
+		l.bad("CLUSTER_READY_MIN_PEERS", strconv.Itoa(s.ReadyMinPeers), "must be at most the number of peers in CLUSTER_PEERS, %d", max)
+	}
+	s.Warnings = l.warnings
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	return s, nil
+}
+
+// LoadFolder reads only where the peer's folder is and how to log, for commands
+// that work on the folder alone.
+func LoadFolder(environ []string) (*Settings, error) {
+	l := newLoader(environ)
+	s := &Settings{
+		Folder:          l.folder(),
+		StoreCacheBytes: l.number("CLUSTER_STORE_CACHE_BYTES", 0, isPositive),
+		LogLevel:        l.choice("CLUSTER_LOGLEVEL", "info", logLevels),
+	}
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	return s, nil
+}
+
+// LoadNames reads what determines peer IDs, for the command that prints them:
+// the seed, this peer's name (empty if it is not set) and the peers' names.
+func LoadNames(environ []string) (seed identity.Seed, names []string, err error) {
+	l := newLoader(environ)
+	seed = l.seed()
+	if seed.IsZero() && len(l.problems) == 0 {
+		l.bad("CLUSTER_SEED", "", "is not set; peer IDs can be computed only from a seed (set CLUSTER_SEED or CLUSTER_SEED_FILE)")
+	}
+	for _, p := range l.peerList() {
+		names = append(names, p.Name)
+	}
+	if own := l.env["CLUSTER_PEERNAME"]; own != "" && !slices.Contains(names, own) {
+		names = append(names, own)
+	}
+	if len(l.problems) > 0 {
+		return identity.Seed{}, nil, l.problems
+	}
+	return seed, names, nil
+}
+
+func newLoader(environ []string) *loader {
+	l := &loader{env: make(map[string]string, len(environ))}
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && value != "" {
+			l.env[name] = value
+		}
+	}
+	return l
+}
+
+func (l *loader) bad(name, value, format string, args ...any) {
+	l.problems = append(l.problems, Problem{Name: name, Value: value, Want: fmt.Sprintf(format, args...)})
+}
+
+// secret returns a secret's value and the name of the variable that it came
+// from, for messages.
+func (l *loader) secret(name string) (value, from string) {
+	file := name + "_FILE"
+	path := l.env[file]
+	switch {
+	case path == "":
+		return l.env[name], name
+	case l.env[name] != "":
+		l.bad(file, path, "is set together with %s: set one of the two", name)
+		return "", name
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		l.bad(file, path, "must name a readable file that holds the value (%v)", err)
+		return "", file
+	}
+	value = strings.TrimSpace(string(raw))
+	if value == "" {
+		l.bad(file, path, "names an empty file; it must hold the value")
+	}
+	return value, file
+}
+
+// given reports whether a secret is set in either way.
+func (l *loader) given(name string) bool { return l.env[name] != "" || l.env[name+"_FILE"] != "" }
+
+func (l *loader) number(name string, def int64, is check) int64 {
+	v, ok := l.env[name]
+	if !ok {
+		return def
+	}
+	if want := is(v); want != "" {
+		l.bad(name, v, "%s", want)
+		return def
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		l.bad(name, v, "must be a whole number")
+	}
+	return n
+}
+
+func (l *loader) duration(name string, def time.Duration) time.Duration {
+	v, ok := l.env[name]
+	if !ok {
+		return def
+	}
+	if want := isPositiveDuration(v); want != "" {
+		l.bad(name, v, "%s", want)
+		return def
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		l.bad(name, v, "must be a duration")
+	}
+	return d
+}
+
+func (l *loader) choice(name, def string, values []string) string {
+	v, ok := l.env[name]
+	if !ok {
+		return def
+	}
+	v = strings.ToLower(v)
+	if want := isOneOf(values...)(v); want != "" {
+		l.bad(name, v, "%s", want)
+		return def
+	}
+	return v
+}
+
+func (l *loader) peerName() string {
+	if name := l.env["CLUSTER_PEERNAME"]; name != "" {
+		if strings.ContainsAny(name, "=,/ \t\r\n") {
+			l.bad("CLUSTER_PEERNAME", name, `must not contain blanks, "=", "," or "/"`)
+		}
+		return name
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		l.bad("CLUSTER_PEERNAME", "", "is not set and the host has no name; give this peer a name")
+	}
+	return name
+}
+
+func (l *loader) folder() folder.Folder {
+	path := l.env["IPFS_CLUSTER_PATH"]
+	if path == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			l.bad("IPFS_CLUSTER_PATH", "", "is not set and there is no home directory; name the folder of this peer")
+			return ""
+		}
+		path = filepath.Join(home, ".ipfs-cluster")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		l.bad("IPFS_CLUSTER_PATH", path, "must be the path of a folder (%v)", err)
+		return ""
+	}
+	if st, err := os.Stat(abs); err == nil && !st.IsDir() {
+		l.bad("IPFS_CLUSTER_PATH", path, "is a file; it must be the path of a folder, which may be missing")
+	}
+	return folder.Folder(abs)
+}
+
+func (l *loader) networkSecret() []byte {
+	const how = `make one with: openssl rand -hex 32`
+	if !l.given("CLUSTER_SECRET") {
+		l.bad("CLUSTER_SECRET", "", "is not set; it must be the cluster's shared secret, 64 hexadecimal digits (or CLUSTER_SECRET_FILE the file that holds it); %s", how)
+		return nil
+	}
+	v, from := l.secret("CLUSTER_SECRET")
+	if v == "" {
+		return nil
+	}
+	raw, err := hex.DecodeString(v)
+	if err != nil || len(raw) != 32 {
+		l.bad(from, "", "must be 64 hexadecimal digits (32 bytes), and what it holds is not (%d characters); %s", len(v), how)
+		return nil
+	}
+	return raw
+}
+
+func (l *loader) seed() identity.Seed {
+	v, from := l.secret("CLUSTER_SEED")
+	if v == "" {
+		return identity.Seed{}
+	}
+	seed, err := identity.NewSeed([]byte(v))
+	if err != nil {
+		l.bad(from, "", "%v; make one with: openssl rand -hex 32", err)
+	}
+	return seed
+}
+
+func (l *loader) healthAddress() string {
+	const name = "CLUSTER_HEALTH_ADDRESS"
+	v := l.env[name]
+	if v == "" {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(v)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
+		l.bad(name, v, `must be host:port, such as "127.0.0.1:9098" or ":9098"`)
+	}
+	return v
+}
+
+// identify settles who this peer is, as far as the environment says.
+func (l *loader) identify(s *Settings) {
+	id := l.env["CLUSTER_ID"]
+	if l.given("CLUSTER_SEED") {
+		for _, name := range []string{"CLUSTER_ID", "CLUSTER_PRIVATEKEY", "CLUSTER_PRIVATEKEY_FILE"} {
+			if l.env[name] != "" {
+				l.bad(name, "", "is set together with CLUSTER_SEED, which already determines this peer's identity: set one of the two")
+			}
+		}
+		if !s.Seed.IsZero() && s.PeerName != "" {
+			derived, err := s.Seed.Identity(s.PeerName)
+			if err != nil {
+				l.bad("CLUSTER_SEED", "", "%v", err)
+				return
+			}
+			s.Identity = &derived
+		}
+		return
+	}
+	switch {
+	case id == "" && !l.given("CLUSTER_PRIVATEKEY"):
+		return
+	case id == "":
+		l.bad("CLUSTER_ID", "", "is not set, but CLUSTER_PRIVATEKEY is: set both, or neither")
+		return
+	case !l.given("CLUSTER_PRIVATEKEY"):
+		l.bad("CLUSTER_PRIVATEKEY", "", "is not set, but CLUSTER_ID is: set both, or neither (a seed in CLUSTER_SEED needs neither)")
+		return
+	}
+	pid, err := peer.Decode(id)
+	if err != nil {
+		l.bad("CLUSTER_ID", id, `must be a peer ID such as "12D3KooW…" (%v)`, err)
+	}
+	v, from := l.secret("CLUSTER_PRIVATEKEY")
+	if v == "" {
+		return
+	}
+	raw, kerr := base64.StdEncoding.DecodeString(v)
+	var key crypto.PrivKey
+	if kerr == nil {
+		key, kerr = crypto.UnmarshalPrivateKey(raw)
+	}
+	switch {
+	case kerr != nil:
+		l.bad(from, "", "must be a libp2p private key in base64, as in ipfs-cluster's identity.json")
+	case err == nil && !pid.MatchesPrivateKey(key):
+		l.bad("CLUSTER_ID", id, "is not the ID of the key in %s", from)
+	case err == nil:
+		s.Identity = &identity.Identity{ID: pid, Key: key}
+	}
+}
+
+// peerList parses CLUSTER_PEERS; IDs are set only where addresses hold them.
+func (l *loader) peerList() []Peer {
+	const name = "CLUSTER_PEERS"
+	var list []Peer
+	seen := map[string]bool{}
+	for _, entry := range strings.Split(l.env[name], ",") {
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		peerName, text, ok := strings.Cut(entry, "=")
+		if !ok || peerName == "" || strings.ContainsAny(peerName, "/ \t\r\n") {
+			l.bad(name, entry, "must be a list of name=multiaddress, separated by commas, such as task-1=/dns4/task-1.internal/tcp/9096")
+			continue
+		}
+		if seen[peerName] {
+			l.bad(name, entry, "names the peer %q twice; every peer needs a name of its own", peerName)
+			continue
+		}
+		seen[peerName] = true
+		addr, err := ma.NewMultiaddr(text)
+		if err != nil {
+			l.bad(name, entry, "must hold a multiaddress such as /dns4/task-1.internal/tcp/9096 after the name (%v)", err)
+			continue
+		}
+		transport, id := peer.SplitAddr(addr)
+		if transport == nil {
+			l.bad(name, entry, "must hold an address to dial, such as /dns4/task-1.internal/tcp/9096")
+			continue
+		}
+		list = append(list, Peer{Name: peerName, Addr: transport, ID: id})
+	}
+	return list
+}
+
+func (l *loader) peers(s *Settings) {
+	const name = "CLUSTER_PEERS"
+	before := len(l.problems)
+	s.Peers = l.peerList()
+	if len(l.problems) > before || len(s.Peers) == 0 {
+		return
+	}
+	if !slices.ContainsFunc(s.Peers, func(p Peer) bool { return p.Name == s.PeerName }) {
+		l.bad(name, l.env[name], "does not name this peer, %q (CLUSTER_PEERNAME): list all peers, this one included", s.PeerName)
+	}
+	for i, p := range s.Peers {
+		if l.given("CLUSTER_SEED") {
+			if s.Seed.IsZero() {
+				continue // reported already
+			}
+			derived, err := s.Seed.Identity(p.Name)
+			switch {
+			case err != nil:
+				l.bad(name, p.Name, "%v", err)
+			case p.ID != "" && p.ID != derived.ID:
+				l.bad(name, p.ID.String(), "is not the ID that the seed gives the peer %q, %s: leave /p2p/… away", p.Name, derived.ID)
+			}
+			s.Peers[i].ID = derived.ID
+		} else if p.ID == "" && p.Name != s.PeerName {
+			l.bad(name, p.Name+"="+p.Addr.String(), "must end in /p2p/ and the peer's ID, because there is no CLUSTER_SEED to compute it from")
+		}
+	}
+}
+
+func (l *loader) trust(s *Settings) {
+	const name = "CLUSTER_CRDT_TRUSTEDPEERS"
+	self := peer.ID("")
+	if s.Identity != nil {
+		self = s.Identity.ID
+	}
+	add := func(id peer.ID) {
+		if id != "" && id != self && !slices.Contains(s.Trusted, id) {
+			s.Trusted = append(s.Trusted, id)
+		}
+	}
+	for _, p := range s.Peers {
+		add(p.ID)
+	}
+	v := l.env[name]
+	if v == "" {
+		return
+	}
+	if want := isPeerIDs(v); want != "" {
+		l.bad(name, v, "%s", want)
+		return
+	}
+	for _, one := range strings.Split(v, ",") {
+		if one == "*" {
+			if l.given("CLUSTER_SEED") {
+				l.bad(name, v, "must not contain * together with CLUSTER_SEED: the seed determines whom to trust")
+				return
+			}
+			s.TrustAll = true
+			l.warnings = append(l.warnings, name+"=*: every process that knows CLUSTER_SECRET can change the pinset; set CLUSTER_SEED and CLUSTER_PEERS to trust the cluster's peers only")
+			continue
+		}
+		id, err := peer.Decode(one)
+		if err != nil {
+			l.bad(name, one, "must be a peer ID (%v)", err)
+			return
+		}
+		add(id)
+	}
+}
+
+// credentials parses user:password pairs, separated by commas or, in a file,
+// by line ends. A password may contain colons.
+func (l *loader) credentials(name string) map[string]string {
+	v, from := l.secret(name)
+	if v == "" {
+		return nil
+	}
+	out := map[string]string{}
+	for i, pair := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }) {
+		user, password, ok := strings.Cut(strings.TrimSpace(pair), ":")
+		switch {
+		case !ok:
+			l.bad(from, "", "must be user:password, or several of them separated by commas; entry %d has no colon", i+1)
+		case user == "" || password == "":
+			l.bad(from, "", "must be user:password, or several of them separated by commas; entry %d has an empty user or password", i+1)
+		case out[user] != "":
+			l.bad(from, "", "names the user of entry %d twice", i+1)
+		default:
+			out[user] = password
+		}
+	}
+	return out
+}
+
+func (l *loader) apis(s *Settings) {
+	const restListen, pinningListen = "CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS", "CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS"
+	const restCreds, pinningCreds = "CLUSTER_RESTAPI_BASICAUTHCREDENTIALS", "CLUSTER_PINSVCAPI_BASICAUTHCREDENTIALS"
+	s.RESTCredentials = l.credentials(restCreds)
+	if !l.given(restCreds) {
+		for _, a := range l.beyondLoopback(restListen, defaultRESTAddress) {
+			l.bad(restListen, a, "is reachable from other hosts, and there are no credentials: set %s=user:password (or %s_FILE), or listen on loopback, such as %s", restCreds, restCreds, defaultRESTAddress)
+		}
+	}
+	if v, ok := l.env["CLUSTER_PINSVCAPI_ENABLED"]; ok {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			l.bad("CLUSTER_PINSVCAPI_ENABLED", v, "must be true or false")
+		}
+		s.PinningService = b
+	}
+	s.PinningCredentials = l.credentials(pinningCreds)
+	if !l.given(pinningCreds) {
+		s.PinningCredentials = s.RESTCredentials
+	}
+	if s.PinningService && !l.given(pinningCreds) && !l.given(restCreds) {
+		l.bad("CLUSTER_PINSVCAPI_ENABLED", "true", "needs credentials: set %s=user:password (or %s_FILE)", restCreds, restCreds)
+	}
+	if !s.PinningService && (l.env[pinningListen] != "" || l.given(pinningCreds)) {
+		l.warnings = append(l.warnings, "the pinning service API is off, its settings have no effect; CLUSTER_PINSVCAPI_ENABLED=true switches it on")
+	}
+}
+
+// beyondLoopback returns the addresses in a variable that other hosts can
+// reach. Addresses that do not parse are left to the table's check.
+func (l *loader) beyondLoopback(name, def string) []string {
+	v := l.env[name]
+	if v == "" {
+		v = def
+	}
+	var out []string
+	for _, one := range strings.Split(v, ",") {
+		a, err := ma.NewMultiaddr(strings.TrimSpace(one))
+		if err != nil {
+			continue
+		}
+		if _, err := a.ValueForProtocol(ma.P_UNIX); err == nil {
+			continue
+		}
+		if !manet.IsIPLoopback(a) {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// upstream checks ipfs-cluster's own variables and looks for stray ones.
+func (l *loader) upstream() {
+	names := make([]string, 0, len(l.env))
+	for name := range l.env {
+		if strings.HasPrefix(name, "CLUSTER_") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+names:
+	for _, name := range names {
+		if is, ok := upstream[name]; ok {
+			if want := is(l.env[name]); want != "" {
+				value := l.env[name]
+				if strings.HasSuffix(name, "_PRIVATEKEY") {
+					value = ""
+				}
+				l.bad(name, value, "%s", want)
+			}
+			continue
+		}
+		if slices.Contains(own, name) || slices.Contains(Secrets, strings.TrimSuffix(name, "_FILE")) {
+			continue
+		}
+		for _, x := range ineffective {
+			if strings.HasPrefix(name, x.prefix) {
+				l.warnings = append(l.warnings, fmt.Sprintf("%s has no effect: %s", name, x.why))
+				continue names
+			}
+		}
+		l.warnings = append(l.warnings, fmt.Sprintf("%s has no effect: no setting has this name", name))
+	}
+	min, max := l.env["CLUSTER_REPLICATIONFACTORMIN"], l.env["CLUSTER_REPLICATIONFACTORMAX"]
+	lo, errLo := strconv.Atoi(min)
+	hi, errHi := strconv.Atoi(max)
+	switch {
+	case (min == "") != (max == ""):
+		l.bad("CLUSTER_REPLICATIONFACTORMIN", min, "must be set together with CLUSTER_REPLICATIONFACTORMAX")
+	case errLo == nil && errHi == nil && (lo > hi || (lo == -1) != (hi == -1)):
+		l.bad("CLUSTER_REPLICATIONFACTORMIN", min, "must not be above CLUSTER_REPLICATIONFACTORMAX (%d), and either both are -1 or none", hi)
+	}
+}
+
+// TakeSecrets removes the variables that hold secrets from the process's
+// environment, so that neither the components' configuration code nor a child
+// process sees them. Call it after [Load].
+func TakeSecrets() error {
+	for _, name := range Secrets {
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("remove %s from the environment: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/ipfs-cluster/ipfs-cluster/observations"
+	upstream "github.com/ipfs-cluster/ipfs-cluster/version"
+	logging "github.com/ipfs/go-log/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/peer"
+	"github.com/ipfs-aws/ipfs-aws/internal/version"
+)
+
+var logger = logging.Logger("cluster-aws")
+
+func daemonCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "daemon",
+		Short: "Run the cluster peer",
+		Long: `Runs the cluster peer until SIGTERM or SIGINT. On its first start it makes the
+peer's folder, as "cluster-aws init" does.
+
+The peer starts without its IPFS node and without the other peers, and waits for
+them; /readyz of CLUSTER_HEALTH_ADDRESS says what is missing.
+
+SIGTERM ends it in order, within CLUSTER_SHUTDOWN_TIMEOUT (100s). A second signal
+ends it at once, which loses nothing that was acknowledged.`,
+		Example: `  CLUSTER_PEERNAME=task-1 CLUSTER_SECRET_FILE=secret CLUSTER_SEED_FILE=seed \
+  CLUSTER_PEERS=task-1=/dns4/task-1.internal/tcp/9096,task-2=/dns4/task-2.internal/tcp/9096 \
+  CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS=/ip4/0.0.0.0/tcp/9094 CLUSTER_RESTAPI_BASICAUTHCREDENTIALS_FILE=credentials \
+  CLUSTER_HEALTH_ADDRESS=:9098 cluster-aws daemon`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return daemon() },
+	}
+}
+
+func daemon() (err error) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	p, err := prepare()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.lock.Close()) }()
+	if err := setLogging(p.settings.LogLevel); err != nil {
+		return err
+	}
+	logger.Infof("cluster-aws %s (ipfs-cluster %s), peer %s (%s), folder %s",
+		version.Version, upstream.Version, p.settings.PeerName, p.identity.ID, p.settings.Folder)
+	for _, w := range p.settings.Warnings {
+		logger.Warn(w)
+	}
+	h := health.New("starting")
+	if err := registerMetrics(h); err != nil {
+		return err
+	}
+	if addr := p.settings.HealthAddress; addr != "" {
+		srv, serr := health.Serve(addr, h.Handler(observations.PromRegistry))
+		if serr != nil {
+			return fmt.Errorf("CLUSTER_HEALTH_ADDRESS: %w", serr)
+		}
+		defer func() { err = errors.Join(err, srv.Close()) }()
+		logger.Infof("health: http://%s/readyz", addr)
+	}
+	running, err := peer.Start(p.settings, p.configs, p.identity, h)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-running.Done():
+		return errors.Join(errors.New("the cluster peer ended by itself; its last log lines say why"), running.Stop(context.Background()))
+	case sig := <-signals:
+		logger.Infof("%s: shutting down, within %s", sig, p.settings.ShutdownTimeout)
+	}
+	return stop(running, p.settings.ShutdownTimeout, signals)
+}
+
+// stop shuts the peer down in order, unless the time is up or another signal
+// comes.
+func stop(running *peer.Peer, bound time.Duration, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), bound,
+		fmt.Errorf("CLUSTER_SHUTDOWN_TIMEOUT is %s", bound))
+	defer cancel()
+	ctx, hurry := context.WithCancelCause(ctx)
+	defer hurry(nil)
+	go func() {
+		select {
+		case sig := <-signals:
+			hurry(fmt.Errorf("a second signal came (%s)", sig))
+		case <-ctx.Done():
+		}
+	}()
+	if err := running.Stop(ctx); err != nil {
+		return err
+	}
+	logger.Info("shut down")
+	return nil
+}

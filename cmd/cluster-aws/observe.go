@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"contrib.go.opencensus.io/exporter/prometheus"
+	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
+	"github.com/ipfs-cluster/ipfs-cluster/observations"
+	logging "github.com/ipfs/go-log/v2"
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opencensus.io/stats/view"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+)
+
+// setLogging makes the log plain lines on stderr, at the given level for this
+// program and for ipfs-cluster. Libraries say only errors. GOLOG_LOG_LEVEL and
+// GOLOG_LOG_FMT, if they are set, win.
+func setLogging(level string) error {
+	cfg := logging.GetConfig()
+	if os.Getenv("GOLOG_LOG_FMT") == "" {
+		cfg.Format = logging.PlaintextOutput
+	}
+	cfg.Stderr = true
+	logging.SetupLogging(cfg)
+	if os.Getenv("GOLOG_LOG_LEVEL") != "" {
+		return nil
+	}
+	levels := map[string]string{"cluster-aws": level}
+	for name := range ipfscluster.LoggingFacilities {
+		levels[name] = level
+	}
+	for name, def := range ipfscluster.LoggingFacilitiesExtra {
+		levels[name] = strings.ToLower(def)
+	}
+	for name, l := range levels {
+		if err := logging.SetLogLevel(name, l); err != nil {
+			return fmt.Errorf("set the log level of %s to %q: %w", name, l, err)
+		}
+	}
+	return nil
+}
+
+// registerMetrics fills ipfs-cluster's registry, which the health listener
+// serves: its own views, the Go runtime, the process, and readiness.
+func registerMetrics(h *health.Health) error {
+	registry := observations.PromRegistry
+	for _, c := range []prom.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		h,
+	} {
+		if err := registry.Register(c); err != nil {
+			return fmt.Errorf("set up metrics: %w", err)
+		}
+	}
+	exporter, err := prometheus.NewExporter(prometheus.Options{Namespace: "ipfscluster", Registry: registry})
+	if err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
+	}
+	view.RegisterExporter(exporter)
+	if err := view.Register(observations.DefaultViews...); err != nil {
+		return fmt.Errorf("set up metrics: %w", err)
+	}
+	return nil
+}

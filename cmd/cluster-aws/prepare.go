@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/folder"
+	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
+	"github.com/ipfs-aws/ipfs-aws/cluster/peer"
+	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
+)
+
+// prepared is a peer that may start: settings checked, folder locked and its own.
+type prepared struct {
+	settings *settings.Settings
+	configs  *peer.Configs
+	identity identity.Identity
+	lock     *folder.Lock
+	isNew    bool // the folder was marked by this call
+}
+
+// prepare checks everything before it changes anything: a settings problem, a
+// folder of another peer, or a folder in use leaves no trace.
+func prepare() (*prepared, error) {
+	s, err := settings.Load(os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	if err := settings.TakeSecrets(); err != nil {
+		return nil, err
+	}
+	configs, err := peer.NewConfigs(s)
+	if err != nil {
+		return nil, err
+	}
+	if s.Identity != nil {
+		if err := s.Folder.Check(s.PeerName, s.Identity.ID); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := s.Folder.Lock()
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{settings: s, configs: configs, lock: lock}
+	if err := p.adopt(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return p, nil
+}
+
+// adopt settles the identity and marks the folder, under the lock.
+func (p *prepared) adopt() error {
+	s := p.settings
+	if s.Identity != nil {
+		p.identity = *s.Identity
+	} else {
+		kept, err := s.Folder.Identity()
+		if errors.Is(err, os.ErrNotExist) {
+			if m, merr := s.Folder.Marker(); merr == nil {
+				return fmt.Errorf("the folder %s belongs to peer %q (%s), and neither the settings nor the folder hold its key: set CLUSTER_SEED (or CLUSTER_ID and CLUSTER_PRIVATEKEY) as before", s.Folder, m.PeerName, m.PeerID)
+			}
+			kept, err = s.Folder.GenerateIdentity()
+		}
+		if err != nil {
+			return err
+		}
+		p.identity = kept
+	}
+	if err := s.Folder.Check(s.PeerName, p.identity.ID); err != nil {
+		return err
+	}
+	var err error
+	p.isNew, err = s.Folder.Adopt(s.PeerName, p.identity.ID)
+	return err
+}
