@@ -1,9 +1,52 @@
+// Command ipfs-aws is kubo with the blockstores and plugins of this
+// distribution: every kubo command works as it does upstream, and the few that
+// behave differently (init, version, config, update) say so in their --help.
 package main
 
 import (
+	"context"
 	"os"
 
+	cmds "github.com/ipfs/go-ipfs-cmds"
 	"github.com/ipfs/kubo/cmd/ipfs/kubo"
+	"github.com/ipfs/kubo/core/commands"
+	"github.com/ipfs/kubo/repo/fsrepo"
+
+	// What kubo loads beside its own plugins.
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/health"
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
-func main() { os.Exit(kubo.Start(kubo.BuildDefaultEnv)) }
+func main() {
+	extendCommands()
+	os.Exit(kubo.Start(buildEnv))
+}
+
+// extendCommands changes kubo's command tree in place. Both the command line
+// and the RPC server hold pointers into it, so a change made here holds for
+// both.
+func extendCommands() {
+	extendInit(kubo.Root.Subcommands["init"])
+	extendDaemon(kubo.Root.Subcommands["daemon"])
+	extendVersion(commands.VersionCmd)
+	extendConfig(commands.ConfigCmd)
+	replaceUpdate(commands.UpdateCmd)
+}
+
+// buildEnv is kubo's own, but telemetry is off unless the environment or the
+// repo's config switches it on.
+func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) {
+	if root, err := repoRoot(req); err == nil {
+		defaultTelemetryOff(root)
+	}
+	return kubo.BuildDefaultEnv(ctx, req)
+}
+
+// repoRoot is the repo folder that the request is about, whether it exists or
+// not.
+func repoRoot(req *cmds.Request) (string, error) {
+	if dir, _ := req.Options[commands.RepoDirOption].(string); dir != "" {
+		return dir, nil
+	}
+	return fsrepo.BestKnownPath()
+}

@@ -1,0 +1,73 @@
+// Package s3ds is the kubo plugin for the datastore type "s3ds": blocks in an
+// S3 bucket. It takes the place of go-ds-s3's plugin under the same type name
+// and settings; the work is done by datastore/s3ds.
+//
+// A repo uses it with this entry in Datastore.Spec's mounts, which `ipfs-aws
+// init --blockstore s3` writes:
+//
+//	{"mountpoint": "/blocks", "type": "s3ds", "region": "eu-west-1", "bucket": "my-blocks", "rootDirectory": "node-1"}
+package s3ds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ipfs/kubo/plugin"
+	"github.com/ipfs/kubo/plugin/loader"
+	"github.com/ipfs/kubo/repo"
+	"github.com/ipfs/kubo/repo/fsrepo"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
+	"github.com/ipfs-aws/ipfs-aws/internal/version"
+)
+
+func init() { loader.Preload(datastorePlugin{}) }
+
+type datastorePlugin struct{}
+
+var _ plugin.PluginDatastore = datastorePlugin{}
+
+func (datastorePlugin) Name() string                   { return "s3ds" }
+func (datastorePlugin) Version() string                { return version.Version }
+func (datastorePlugin) Init(*plugin.Environment) error { return nil }
+func (datastorePlugin) DatastoreTypeName() string      { return s3ds.Type }
+
+func (datastorePlugin) DatastoreConfigParser() fsrepo.ConfigFromMap {
+	return func(m map[string]any) (fsrepo.DatastoreConfig, error) {
+		cfg, err := s3ds.ParseConfig(m)
+		if err != nil {
+			return nil, fmt.Errorf("config Datastore.Spec: %w", err)
+		}
+		return diskConfig{cfg}, nil
+	}
+}
+
+type diskConfig struct{ s3ds.Config }
+
+// DiskSpec is what kubo compares with the repo's datastore_spec: the identity
+// of the store, no credentials and no tuning.
+func (c diskConfig) DiskSpec() fsrepo.DiskSpec { return c.Config.DiskSpec() }
+
+// Create opens the store and adds its counters to the process's metrics. kubo
+// gives no context here; Open bounds itself by the timeouts of its settings.
+func (c diskConfig) Create(string) (repo.Datastore, error) {
+	ds, err := s3ds.Open(context.Background(), c.Config)
+	if err != nil {
+		return nil, err
+	}
+	if err := prometheus.Register(ds); err != nil {
+		return nil, errors.Join(fmt.Errorf("s3ds: register metrics: %w", err), ds.Close())
+	}
+	return measured{ds}, nil
+}
+
+// measured takes its counters out of the metrics when it is closed: kubo opens
+// and closes a repo several times in one process (init does).
+type measured struct{ *s3ds.Datastore }
+
+func (m measured) Close() error {
+	prometheus.Unregister(m.Datastore)
+	return m.Datastore.Close()
+}
