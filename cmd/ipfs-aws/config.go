@@ -97,28 +97,33 @@ func describeSpec(spec map[string]any) string {
 	if store := blocksStore(spec); store != nil {
 		spec = store
 	}
-	for {
-		child, ok := spec["child"].(map[string]any)
-		if !ok {
-			break
-		}
-		spec = child
-	}
-	if t, ok := spec["type"].(string); ok {
+	if t, ok := innermost(spec)["type"].(string); ok {
 		return t
 	}
 	return "unknown type"
 }
 
-// blocksStore is the entry of a mount spec that serves /blocks, or nil.
+// blocksStore is the store of a mount spec that serves /blocks, without its
+// wrappers, or nil.
 func blocksStore(spec map[string]any) map[string]any {
 	mounts, _ := spec["mounts"].([]any)
 	for _, m := range mounts {
 		if m, ok := m.(map[string]any); ok && m["mountpoint"] == "/blocks" {
-			return m
+			return innermost(m)
 		}
 	}
 	return nil
+}
+
+// innermost is what a spec wraps with "measure" and "log".
+func innermost(spec map[string]any) map[string]any {
+	for {
+		child, ok := spec["child"].(map[string]any)
+		if !ok {
+			return spec
+		}
+		spec = child
+	}
 }
 
 // credentialKeys are the settings of a datastore spec that are secrets, as
