@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	cmds "github.com/ipfs/go-ipfs-cmds"
@@ -36,9 +37,14 @@ func extendCommands() {
 // buildEnv is kubo's own, but telemetry is off unless the environment or the
 // repo's config switches it on.
 func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) {
-	if root, err := repoRoot(req); err == nil {
-		defaultTelemetryOff(root)
+	root, err := repoRoot(req)
+	if err != nil {
+		return nil, err
 	}
+	if fi, err := os.Stat(root); err == nil && !fi.IsDir() {
+		return nil, fmt.Errorf("repo folder %s is a file, not a folder: choose another with IPFS_PATH or --repo-dir", root)
+	}
+	defaultTelemetryOff(root)
 	return kubo.BuildDefaultEnv(ctx, req)
 }
 
