@@ -38,6 +38,11 @@ const (
 	// 73 s at ipfs-cluster's 1 min.
 	rebroadcastInterval = 5 * time.Second
 
+	// How often the consensus looks whether it could not fetch something from a
+	// peer that went away, and tries again (ipfs-cluster: 1 h). Looking is one
+	// read.
+	repairInterval = time.Minute
+
 	// Gossip finds new peers at heartbeats; ipfs-cluster's 10 s is made for
 	// thousands of peers. With a few, messages go to all of them at once
 	// (flood publishing).
@@ -127,6 +132,7 @@ func (c *Configs) defaults() {
 	c.Cluster.PubSub.DFactor = 1
 	c.CRDT.TrustAll = false
 	c.CRDT.RebroadcastInterval = rebroadcastInterval
+	c.CRDT.RepairInterval = repairInterval
 	c.Monitor.CheckInterval = pingInterval
 	c.IPFS.ConnectSwarmsDelay = 0 // kept connected by this package
 	c.REST.MaxHeaderBytes = maxHeaderBytes

@@ -6,6 +6,7 @@
 //   - configuration from [settings.Settings] and the environment alone; nothing
 //     secret is written to the folder
 //   - a store whose writes are durable when acknowledged (package store)
+//   - a check of the consensus state before it is used (package repair)
 //   - connections to all peers of CLUSTER_PEERS, tried again for ever, with
 //     names resolved at every attempt, so peers may start in any order and may
 //     move

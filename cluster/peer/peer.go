@@ -26,6 +26,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
+	"github.com/ipfs-aws/ipfs-aws/cluster/repair"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 	"github.com/ipfs-aws/ipfs-aws/cluster/store"
 )
@@ -62,6 +63,9 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	var err error
 	p.store, err = store.Open(s.Folder.StorePath(), store.Options{CacheBytes: s.StoreCacheBytes})
 	if err != nil {
+		return err
+	}
+	if err := p.repair(ctx, c.CRDT.DatastoreNamespace); err != nil {
 		return err
 	}
 	h, bandwidth, pubsub, dht, err := ipfscluster.NewClusterHost(ctx, &config.Identity{ID: id.ID, PrivateKey: id.Key}, c.Cluster, p.store)
@@ -138,6 +142,19 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	p.tasks.Go(func() { p.health.Watch(ctx, checkInterval, checkDeadline, w.checks()...) })
 	p.tasks.Go(func() { w.introduce(ctx) })
 	p.tasks.Go(func() { w.recoverPins(ctx) })
+	return nil
+}
+
+// repair puts right what the end of the last run left half done.
+func (p *Peer) repair(ctx context.Context, namespace string) error {
+	report, err := repair.Run(ctx, p.store, namespace)
+	if err != nil {
+		return err
+	}
+	if !report.Sound() {
+		logger.Infof("the last run ended in the middle of a change; of %d changes %d are processed again, %d are fetched again, %d heads are put right",
+			report.Blocks, report.Unprocessed, report.Absent, report.HeadsAdded+report.HeadsRemoved)
+	}
 	return nil
 }
 

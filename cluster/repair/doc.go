@@ -1,0 +1,36 @@
+// Package repair makes the consensus state on disk agree with itself, before
+// the consensus starts.
+//
+// The pinset is a Merkle-CRDT: every change is a block that links to the changes
+// before it, and a peer keeps the blocks, which of them it has applied
+// ("processed"), and the newest ones ("heads"). ipfs-cluster writes these one
+// after the other. Each write is durable, but a peer that dies in between
+// leaves them at odds, in two ways that it never notices afterwards:
+//
+//   - A block is processed, but is no head and has no successor. The change is
+//     visible on this peer only: it is announced to nobody.
+//   - A block that came from another peer is processed, but blocks before it
+//     are not. When the other peer announces it again it is known already, so
+//     the ones before it are never fetched: acknowledged pins are missing here.
+//
+// [Run] finds both by walking all blocks once. It makes the heads what they
+// are by definition, the blocks that no other block links to, and it sets the
+// consensus's own mark for "walk the whole graph and process what is not
+// processed", which the consensus acts on as soon as it runs.
+//
+// A change that was being written when the process died, and was not
+// acknowledged, may come to life in this way. One that was acknowledged always
+// is there.
+//
+// The layout is that of go-ds-crdt's format version 1 inside ipfs-cluster's
+// store:
+//
+//	NS/b/blocks/MH     a block, by its multihash
+//	NS/b/MH            it is processed (empty value)
+//	NS/h/MH            it is a head; the value is its height, an unsigned varint
+//	NS/d               walk the graph (empty value)
+//	NS/crdt_version    format version + 1, an unsigned varint
+//
+// Nothing is changed in a store with another format version: go-ds-crdt migrates
+// it, and the next start repairs it if need be.
+package repair
