@@ -84,15 +84,15 @@ func probe(ctx context.Context, b bucket.Bucket, root string) (err error) {
 			return err
 		}
 	}
-	want := []byte("written by a probe of s3ds, to be removed at once")
-	if err := b.Put(ctx, key, bytes.NewReader(want)); err != nil {
-		return err
-	}
-	defer func() {
+	defer func() { // also when Put fails: a request that timed out may have arrived
 		if gone := b.Delete(context.WithoutCancel(ctx), key); gone != nil && err == nil {
 			err = fmt.Errorf("remove the probe object %q: %w", key, gone)
 		}
 	}()
+	want := []byte("written by a probe of s3ds, to be removed at once")
+	if err := b.Put(ctx, key, bytes.NewReader(want)); err != nil {
+		return err
+	}
 	body, _, err := b.Get(ctx, key, bucket.Range{})
 	if err != nil {
 		return err

@@ -16,62 +16,70 @@ import (
 const readAhead = 16
 
 // Query implements datastore.Datastore: prefix, filters, orders, offset, limit, with or without values. Results come in
-// key order unless other orders are given, which make it collect all results first. They stop when ctx ends, with its error, or at
-// Close. An error in the middle is the last result.
+// key order unless other orders are given, which make it collect all results first. They end early when ctx ends, with its error
+// as the last result, and at Close, which must be called if they are not read to their end. Any other failure is the last
+// result, too.
 //
-// Cost: 1 LIST per 1,000 keys under the prefix, up to the last one needed; without KeysOnly, 1 GET per value. Without filters and orders
-// values that are skipped or beyond the limit are not fetched.
+// Cost: 1 LIST per 1,000 keys under the prefix, up to the last one needed; without KeysOnly, 1 GET per value. Without filters and
+// orders, values that are skipped or beyond the limit are not fetched.
 func (d *Datastore) Query(ctx context.Context, q query.Query) (query.Results, error) {
 	if err := d.usable(ctx); err != nil {
 		return nil, fmt.Errorf("s3ds: query: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	entries := d.entries(ctx, q.Prefix)
-	rest := q
-	rest.Prefix = "" // done by the list
-	if len(q.Filters) == 0 && len(q.Orders) == 0 {
-		entries = slice(entries, q.Offset, q.Limit)
-		rest.Offset, rest.Limit = 0, 0
-	}
-	if !q.KeysOnly {
-		entries = d.withValues(ctx, cancel, entries)
-	}
-	next, stop := iter.Pull(entries)
-	ended := false
-	raw := query.ResultsFromIterator(q, query.Iterator{
-		Next: func() (query.Result, bool) {
-			if ended {
-				return query.Result{}, false
-			}
-			r, ok := next()
-			if !ok {
-				ended = true
-				return query.Result{}, false
-			}
-			if err := ctx.Err(); err != nil && r.Error == nil {
-				r = query.Result{Error: err}
+	return query.ResultsWithContext(q, func(open context.Context, out chan<- query.Result) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(open, cancel)()
+		for r := range d.results(ctx, q) {
+			if err := ctx.Err(); err != nil {
+				r = query.Result{Error: err} // whatever it was
 			}
 			if r.Error != nil {
-				ended = true
 				d.health.record(ctx, r.Error)
-				r.Error = fmt.Errorf("s3ds: query %q: %w", q.Prefix, r.Error)
+				r = query.Result{Error: fmt.Errorf("s3ds: query %q: %w", q.Prefix, r.Error)}
 			}
-			return r, true
-		},
-		Close: func() error {
-			ended = true
-			cancel()
-			stop()
-			return nil
-		},
-	})
-	return query.NaiveQueryApply(rest, raw), nil
+			select {
+			case out <- r:
+			case <-open.Done():
+				return
+			}
+			if r.Error != nil {
+				return
+			}
+		}
+	}), nil
 }
 
-// prefix returns what the names of all objects under a query's prefix begin with: its strict children, so "/a" has "a/".
+// results yields what q asks for. An error is the last result.
+func (d *Datastore) results(ctx context.Context, q query.Query) iter.Seq[query.Result] {
+	entries := d.entries(ctx, q.Prefix)
+	if len(q.Filters) == 0 && len(q.Orders) == 0 {
+		entries = slice(entries, q.Offset, q.Limit)
+		q.Offset, q.Limit = 0, 0
+	}
+	if !q.KeysOnly {
+		entries = d.withValues(ctx, entries)
+	}
+	if len(q.Filters) == 0 && len(q.Orders) == 0 {
+		return entries
+	}
+	return func(yield func(query.Result) bool) {
+		next, stop := iter.Pull(entries)
+		defer stop()
+		q.Prefix = "" // the list has seen to it
+		applied := query.NaiveQueryApply(q, query.ResultsFromIterator(q, query.Iterator{Next: next}))
+		for {
+			r, ok := applied.NextSync()
+			if !ok || !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// prefix returns what the names of all objects under a query's prefix begin with: its strict children, so "/a" is "a/".
 func (d *Datastore) prefix(of string) string {
-	p := path.Join(d.root, path.Join("/", of))
-	p = path.Clean("/" + p)[1:]
+	p := path.Join("/", d.root, path.Join("/", of))[1:]
 	if p == "" {
 		return ""
 	}
@@ -111,11 +119,18 @@ func slice(in iter.Seq[query.Result], offset, limit int) iter.Seq[query.Result] 
 	}
 }
 
-// withValues fetches the values of in, up to readAhead of them ahead of the one that is asked for, in order. What was deleted between list and
-// fetch is left out.
-func (d *Datastore) withValues(ctx context.Context, cancel context.CancelFunc, in iter.Seq[query.Result]) iter.Seq[query.Result] {
+// withValues fetches the values of in, in order, readAhead of them at a time. What was deleted between list and fetch is
+// left out. Nothing of it outlives the sequence.
+func (d *Datastore) withValues(ctx context.Context, in iter.Seq[query.Result]) iter.Seq[query.Result] {
 	return func(yield func(query.Result) bool) {
+		ctx, cancel := context.WithCancel(ctx)
 		fetched := make(chan chan query.Result, readAhead-1) // one more is being waited for
+		defer func() {
+			cancel()
+			for one := range fetched {
+				<-one
+			}
+		}()
 		go func() {
 			defer close(fetched)
 			for r := range in {
@@ -129,22 +144,7 @@ func (d *Datastore) withValues(ctx context.Context, cancel context.CancelFunc, i
 					one <- r
 					return
 				}
-				go func() {
-					value, err := d.Get(ctx, ds.RawKey(r.Key))
-					if err != nil {
-						r = query.Result{Entry: query.Entry{Key: r.Key}, Error: err}
-					} else {
-						r.Value, r.Size = value, len(value)
-					}
-					one <- r
-				}()
-			}
-		}()
-		// Nothing of this outlives the sequence.
-		defer func() {
-			cancel()
-			for one := range fetched {
-				<-one
+				go func() { one <- d.withValue(ctx, r) }()
 			}
 		}()
 		for one := range fetched {
@@ -152,12 +152,22 @@ func (d *Datastore) withValues(ctx context.Context, cancel context.CancelFunc, i
 			if errors.Is(r.Error, ds.ErrNotFound) {
 				continue
 			}
-			if r.Error != nil {
-				r.Entry = query.Entry{}
-			}
 			if !yield(r) {
 				return
 			}
 		}
+		// The list ends in silence when ctx does: say so.
+		if err := ctx.Err(); err != nil {
+			yield(query.Result{Error: err})
+		}
 	}
+}
+
+func (d *Datastore) withValue(ctx context.Context, r query.Result) query.Result {
+	value, err := d.Get(ctx, ds.RawKey(r.Key))
+	if err != nil {
+		return query.Result{Error: err}
+	}
+	r.Value, r.Size = value, len(value)
+	return r
 }

@@ -12,6 +12,9 @@ import (
 // price each. So exactness adds at most 2 % to the bill of writing.
 const usageDrift = 20
 
+// usageExact is the number of objects up to which any change makes DiskUsage list again: that is one request.
+const usageExact = 1000
+
 // usage is the size of the store: as last listed, adjusted by what was done since.
 type usage struct {
 	list func(context.Context) (bytes, objects uint64, err error)
@@ -49,7 +52,8 @@ func (u *usage) adjust(bytes, objects int64) {
 func (u *usage) fresh() (uint64, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return uint64(u.bytes), u.known && u.churn*usageDrift <= u.objects
+	exact, near := u.churn == 0, u.objects > usageExact && u.churn*usageDrift <= u.objects
+	return uint64(u.bytes), u.known && (exact || near)
 }
 
 func (u *usage) lock(ctx context.Context) error {
@@ -92,10 +96,10 @@ func (u *usage) size(ctx context.Context) (uint64, error) {
 	return bytes, nil
 }
 
-// DiskUsage implements datastore.PersistentDatastore: the bytes of all values, exact when at most a twentieth of the objects
-// were written or deleted by this process since the last list is none, and within that twentieth otherwise. The
-// first call lists the store (1 LIST per 1,000 objects, about 20,000 objects a second), later ones when more than a
-// twentieth has changed. Nothing of it is kept on disk.
+// DiskUsage implements datastore.PersistentDatastore: the bytes of all values. It is exact for a store of up to 1,000 objects, and
+// for any store that did not change since it was last listed; otherwise it is off by no more than the objects put and deleted since,
+// a twentieth of the store at most. The first call lists the store (1 LIST per 1,000 objects, one after the other), later ones when
+// more than that has changed. Nothing of it is kept on disk. What other processes write under the prefix is seen at the next list.
 func (d *Datastore) DiskUsage(ctx context.Context) (uint64, error) {
 	if err := d.usable(ctx); err != nil {
 		return 0, err

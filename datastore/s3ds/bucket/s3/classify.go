@@ -38,9 +38,6 @@ func (b *Bucket) fault(ctx context.Context, op bucket.Op, key string, err error)
 		if id := requestID(err); id != "" {
 			e.Detail += ", request " + id
 		}
-		if e.Kind == bucket.ErrNotFound {
-			b.proof() // only a bucket that exists can say NoSuchKey
-		}
 		return e
 	}
 	e.Kind, e.Detail = bucket.ErrUnreachable, brief(innermost(err).Error())
@@ -57,7 +54,7 @@ func (b *Bucket) judge(op bucket.Op, status int, code, message, region string) (
 		return bucket.ErrNoBucket, fmt.Sprintf("create the bucket in region %s, or correct the setting bucket", b.o.Region)
 	case "InvalidRange":
 		return bucket.ErrInvalidRange, ""
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound": // the latter is versitygw's
 		return bucket.ErrAccessDenied, "the access key does not exist there: correct accessKey (or AWS_ACCESS_KEY_ID)"
 	case "SignatureDoesNotMatch":
 		return bucket.ErrAccessDenied, "the secret key does not belong to the access key: correct secretKey (or AWS_SECRET_ACCESS_KEY)"

@@ -4,12 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
-	"sync/atomic"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
@@ -17,13 +16,10 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"golang.org/x/sync/singleflight"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 )
-
-// proofAge is how long a proof that the bucket exists is believed when a HEAD says 404; see the package comment.
-const proofAge = 10 * time.Second
 
 // Bucket is a bucket.Bucket in S3. Safe for concurrent use.
 type Bucket struct {
@@ -31,9 +27,6 @@ type Bucket struct {
 	s3    *s3.Client
 	creds aws.CredentialsProvider
 	idle  *http.Transport
-
-	proven  atomic.Int64 // unix nanoseconds of the latest proof that the bucket exists
-	proving singleflight.Group
 }
 
 var _ bucket.Bucket = (*Bucket)(nil)
@@ -58,6 +51,8 @@ func New(ctx context.Context, o Options) (*Bucket, error) {
 		so.UsePathStyle = *o.PathStyle
 		so.HTTPClient = &transport{base: b.idle, stall: o.RequestTimeout, observe: o.Observe}
 		so.Retryer = retryer(o)
+		so.Logger = logging.Nop{}           // what matters is in the errors
+		so.RetryMaxAttempts = o.MaxAttempts // not AWS_MAX_ATTEMPTS
 		// Uploads carry a checksum of our own. The SDK's is a trailer in aws-chunked encoding, which many
 		// S3-compatible servers refuse.
 		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
@@ -132,63 +127,36 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error 
 	if err != nil {
 		return b.fault(ctx, bucket.OpPut, key, err)
 	}
-	b.proof()
 	return nil
 }
 
-// Head implements bucket.Bucket. Cost: one HEAD request, and one more on the bucket now and then for a miss (package comment).
+// Head implements bucket.Bucket. Cost: one GET request of one byte; the package comment says why.
 func (b *Bucket) Head(ctx context.Context, key string) (bucket.Info, error) {
-	out, err := b.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.o.Bucket, Key: &key})
-	switch status := statusOf(err); {
-	case err == nil:
-	case status == http.StatusNotFound:
-		if err := b.exists(ctx); err != nil {
-			return bucket.Info{}, err
-		}
-		return bucket.Info{}, &bucket.Error{Op: bucket.OpHead, Bucket: b.o.Bucket, Key: key, Kind: bucket.ErrNotFound}
-	case bodiless(status):
-		return bucket.Info{}, b.diagnose(ctx, bucket.OpHead, key, err)
-	default:
+	ctx = withOp(ctx, bucket.OpHead)
+	body, info, _, err := b.open(ctx, bucket.OpHead, key, bucket.Range{Length: 1}, "")
+	if errors.Is(err, bucket.ErrInvalidRange) { // an empty object has no first byte
+		return bucket.Info{Key: key, ETag: ""}, nil
+	}
+	if err != nil {
+		return bucket.Info{}, err
+	}
+	_, err = io.Copy(io.Discard, body) // for the connection to be used again
+	if err = errors.Join(err, body.Close()); err != nil {
 		return bucket.Info{}, b.fault(ctx, bucket.OpHead, key, err)
 	}
-	if out.ContentLength == nil {
-		return bucket.Info{}, b.malformed(bucket.OpHead, key, "no Content-Length in the answer")
-	}
-	b.proof()
-	return bucket.Info{Key: key, Size: *out.ContentLength, ETag: aws.ToString(out.ETag)}, nil
+	return info, nil
 }
 
 // Check implements bucket.Bucket. Cost: one HEAD request; if it fails, one LIST to learn why, for HEAD has no body.
 func (b *Bucket) Check(ctx context.Context) error {
 	_, err := b.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.o.Bucket})
 	if status := statusOf(err); bodiless(status) || status == http.StatusNotFound {
-		return b.diagnose(ctx, bucket.OpCheck, "", err)
+		return b.diagnose(ctx, err)
 	}
 	if err != nil {
 		return b.fault(ctx, bucket.OpCheck, "", err)
 	}
-	b.proof()
 	return nil
-}
-
-// proof records that the bucket answered in a way that only a bucket that exists can.
-func (b *Bucket) proof() { b.proven.Store(time.Now().UnixNano()) }
-
-// exists decides what a 404 on HEAD means: nil if the bucket exists, or why that is not known. Concurrent callers share one request,
-// which outlives any one of them.
-func (b *Bucket) exists(ctx context.Context) error {
-	if time.Since(time.Unix(0, b.proven.Load())) < proofAge {
-		return nil
-	}
-	done := b.proving.DoChan("", func() (any, error) {
-		return nil, b.Check(context.WithoutCancel(ctx))
-	})
-	select {
-	case r := <-done:
-		return r.Err
-	case <-ctx.Done():
-		return b.fault(ctx, bucket.OpCheck, "", ctx.Err())
-	}
 }
 
 // bodiless reports whether status is one whose reason is in the body, which an answer to HEAD does not have.
@@ -200,13 +168,13 @@ func bodiless(status int) bool {
 	return false
 }
 
-// diagnose asks again, with a request whose answer has a body, why a HEAD was refused.
-func (b *Bucket) diagnose(ctx context.Context, op bucket.Op, key string, refused error) error {
+// diagnose asks again, with a request whose answer has a body, why the bucket was refused.
+func (b *Bucket) diagnose(ctx context.Context, refused error) error {
 	_, err := b.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.o.Bucket, MaxKeys: aws.Int32(1)})
 	if err == nil {
 		err = refused
 	}
-	return b.fault(ctx, op, key, err)
+	return b.fault(ctx, bucket.OpCheck, "", err)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -65,7 +65,6 @@ func (b *Bucket) deleteMany(ctx context.Context, keys []string, failed map[strin
 			}
 			return
 		}
-		b.proof()
 		var again []string
 		for _, e := range out.Errors {
 			key, code := aws.ToString(e.Key), aws.ToString(e.Code)

@@ -20,7 +20,7 @@ func (b *Bucket) Get(ctx context.Context, key string, r bucket.Range) (io.ReadCl
 	if r.Offset < 0 || r.Length < 0 {
 		return nil, bucket.Info{}, &bucket.Error{Op: bucket.OpGet, Bucket: b.o.Bucket, Key: key, Kind: bucket.ErrInvalidRange}
 	}
-	body, info, n, err := b.open(ctx, key, r, "")
+	body, info, n, err := b.open(ctx, bucket.OpGet, key, r, "")
 	if err != nil {
 		return nil, bucket.Info{}, err
 	}
@@ -28,7 +28,7 @@ func (b *Bucket) Get(ctx context.Context, key string, r bucket.Range) (io.ReadCl
 }
 
 // open sends one GET and returns its body, the object and the number of bytes that the body will have.
-func (b *Bucket) open(ctx context.Context, key string, r bucket.Range, ifMatch string) (io.ReadCloser, bucket.Info, int64, error) {
+func (b *Bucket) open(ctx context.Context, op bucket.Op, key string, r bucket.Range, ifMatch string) (io.ReadCloser, bucket.Info, int64, error) {
 	in := &s3.GetObjectInput{Bucket: &b.o.Bucket, Key: &key, IfMatch: nonEmpty(ifMatch)}
 	switch {
 	case r.Whole():
@@ -39,14 +39,13 @@ func (b *Bucket) open(ctx context.Context, key string, r bucket.Range, ifMatch s
 	}
 	out, err := b.s3.GetObject(ctx, in)
 	if err != nil {
-		return nil, bucket.Info{}, 0, b.fault(ctx, bucket.OpGet, key, err)
+		return nil, bucket.Info{}, 0, b.fault(ctx, op, key, err)
 	}
-	b.proof()
 	info := bucket.Info{Key: key, ETag: aws.ToString(out.ETag)}
 	n, err := extent(out, r, &info)
 	if err != nil {
 		_ = out.Body.Close() // the answer is refused, whatever becomes of its body
-		return nil, bucket.Info{}, 0, b.malformed(bucket.OpGet, key, err.Error())
+		return nil, bucket.Info{}, 0, b.malformed(op, key, err.Error())
 	}
 	return out.Body, info, n, nil
 }
@@ -129,7 +128,7 @@ func (o *object) resume(err error) error {
 		return o.b.fault(o.ctx, bucket.OpGet, o.info.Key, err)
 	}
 	_ = o.body.Close() // broken already
-	body, info, n, err := o.b.open(o.ctx, o.info.Key, bucket.Range{Offset: o.at, Length: o.left}, o.info.ETag)
+	body, info, n, err := o.b.open(o.ctx, bucket.OpGet, o.info.Key, bucket.Range{Offset: o.at, Length: o.left}, o.info.ETag)
 	if err != nil {
 		return fmt.Errorf("resume at byte %d: %w", o.at, err)
 	}

@@ -26,7 +26,6 @@ func (b *Bucket) List(ctx context.Context, prefix, after string) iter.Seq2[bucke
 				yield(bucket.Info{}, b.fault(ctx, bucket.OpList, prefix, err))
 				return
 			}
-			b.proof()
 			for _, o := range out.Contents {
 				key := aws.ToString(o.Key)
 				if out.EncodingType == types.EncodingTypeUrl {

@@ -52,10 +52,10 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		req.Body = up
 	}
 	resp, err := t.base.RoundTrip(req)
-	x.timer.Stop()
 	if up != nil {
-		x.seen.Sent = up.detach()
+		x.seen.Sent = up.detach() // before the timer stops: a read in the background starts it
 	}
+	x.timer.Stop()
 	x.seen.Latency = time.Since(x.began)
 	if err != nil {
 		err = x.explain(err)
@@ -66,7 +66,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	x.seen.Status = resp.StatusCode
 	x.seen.Throttle = resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests
 	miss := resp.StatusCode == http.StatusNotFound && (x.seen.Op == bucket.OpGet || x.seen.Op == bucket.OpHead)
-	x.seen.Failed = resp.StatusCode >= 300 && !miss
+	empty := resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && x.seen.Op == bucket.OpHead
+	x.seen.Failed = resp.StatusCode >= 300 && !miss && !empty
 	resp.Body = &download{ReadCloser: resp.Body, x: x}
 	return resp, nil
 }
@@ -164,14 +165,22 @@ func (d *download) Close() error {
 	return err
 }
 
+type opKey struct{}
+
+// withOp says what a request is for, where its name does not: Head is a GetObject.
+func withOp(ctx context.Context, op bucket.Op) context.Context {
+	return context.WithValue(ctx, opKey{}, op)
+}
+
 func opOf(ctx context.Context) bucket.Op {
+	if op, ok := ctx.Value(opKey{}).(bucket.Op); ok {
+		return op
+	}
 	switch awsmiddleware.GetOperationName(ctx) {
 	case "PutObject":
 		return bucket.OpPut
 	case "GetObject":
 		return bucket.OpGet
-	case "HeadObject":
-		return bucket.OpHead
 	case "DeleteObject", "DeleteObjects":
 		return bucket.OpDelete
 	case "ListObjectsV2":
