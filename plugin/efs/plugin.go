@@ -1,0 +1,159 @@
+package efs
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	flatfs "github.com/ipfs/go-ds-flatfs"
+	"github.com/ipfs/kubo/plugin"
+	"github.com/ipfs/kubo/repo"
+	"github.com/ipfs/kubo/repo/fsrepo"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
+)
+
+// TypeName is the datastore's type in kubo's Datastore.Spec.
+const TypeName = "efsds"
+
+// Plugins is what kubo's plugin loader takes.
+var Plugins = []plugin.Plugin{datastorePlugin{}}
+
+type datastorePlugin struct{}
+
+var _ plugin.PluginDatastore = datastorePlugin{}
+
+func (datastorePlugin) Name() string                   { return "ipfs-aws-efs" }
+func (datastorePlugin) Version() string                { return "1.0.0" }
+func (datastorePlugin) Init(*plugin.Environment) error { return nil }
+func (datastorePlugin) DatastoreTypeName() string      { return TypeName }
+
+// DatastoreConfigParser validates the settings, and names everything that is
+// wrong with them at once.
+func (datastorePlugin) DatastoreConfigParser() fsrepo.ConfigFromMap {
+	return func(params map[string]any) (fsrepo.DatastoreConfig, error) {
+		return parse(params)
+	}
+}
+
+// settings are the keys that may stand beside each other in the config.
+// mountpoint is kubo's own.
+var settings = []string{"type", "mountpoint", "path", "shardFunc", "sync", "workers", "indexPath", "cachePath", "cacheSize"}
+
+type config struct{ efs.Config }
+
+func parse(params map[string]any) (*config, error) {
+	p := parser{params: params}
+	for key := range params {
+		if !slices.Contains(settings, key) {
+			p.bad(key, "is not known; known are %s", strings.Join(settings, ", "))
+		}
+	}
+	c := config{efs.Config{
+		Path:       p.text("path", true),
+		ShardFunc:  p.text("shardFunc", true),
+		Workers:    int(p.number("workers")),
+		IndexPath:  p.text("indexPath", false),
+		CachePath:  p.text("cachePath", false),
+		CacheBytes: p.bytes("cacheSize"),
+	}}
+	if sync, set := params["sync"]; set && sync != true {
+		p.bad("sync", "is %v; efs always syncs: remove the setting, or set it to true", sync)
+	}
+	if _, set := params["workers"]; set && c.Workers == 0 && !p.malformed {
+		p.bad("workers", "is 0; it must be between 1 and %d (default %d)", efs.MaxWorkers, efs.DefaultWorkers)
+	}
+	for key, path := range map[string]string{"indexPath": c.IndexPath, "cachePath": c.CachePath} {
+		if path != "" && !filepath.IsAbs(path) {
+			p.bad(key, "is %q; it must be an absolute path", path)
+		}
+	}
+	if !p.malformed {
+		p.errs = append(p.errs, c.Validate())
+	}
+	if err := errors.Join(p.errs...); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// DiskSpec is that of flatfs.
+func (c *config) DiskSpec() fsrepo.DiskSpec {
+	shardFunc, err := flatfs.ParseShardFunc(c.ShardFunc)
+	if err != nil {
+		return nil // parse has seen to it that this cannot be
+	}
+	return fsrepo.DiskSpec{"type": "flatfs", "path": c.Path, "shardFunc": shardFunc.String()}
+}
+
+// Create opens the store of the repo in repoPath.
+func (c *config) Create(repoPath string) (repo.Datastore, error) {
+	cfg := c.Config
+	if !filepath.IsAbs(cfg.Path) {
+		cfg.Path = filepath.Join(repoPath, cfg.Path)
+	}
+	return efs.Open(cfg)
+}
+
+// parser takes values from a JSON object and collects what is wrong with them.
+type parser struct {
+	params    map[string]any
+	errs      []error
+	malformed bool // a value is not of its type
+}
+
+func (p *parser) bad(setting, format string, args ...any) {
+	p.errs = append(p.errs, fmt.Errorf("efs: setting %q: %s", setting, fmt.Sprintf(format, args...)))
+}
+
+func (p *parser) malform(setting, format string, args ...any) {
+	p.malformed = true
+	p.bad(setting, format, args...)
+}
+
+func (p *parser) text(setting string, required bool) string {
+	v, set := p.params[setting]
+	s, ok := v.(string)
+	switch {
+	case !set && required:
+		p.malform(setting, "is missing")
+	case set && !ok:
+		p.malform(setting, "is %v; it must be a string", v)
+	case set && s == "":
+		p.malform(setting, "is empty")
+	}
+	return s
+}
+
+// number takes a whole number as JSON decoders give it.
+func (p *parser) number(setting string) int64 {
+	switch v := p.params[setting].(type) {
+	case nil:
+		return 0
+	case int:
+		return int64(v)
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return int64(v)
+		}
+	}
+	p.malform(setting, "is %v; it must be a whole number", p.params[setting])
+	return 0
+}
+
+func (p *parser) bytes(setting string) int64 {
+	s, ok := p.params[setting].(string)
+	if !ok {
+		return p.number(setting)
+	}
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > math.MaxInt64 {
+		p.malform(setting, "is %q; it must be a number of bytes, as 10737418240 or \"10GiB\"", s)
+		return 0
+	}
+	return int64(n)
+}
