@@ -67,6 +67,8 @@ type Journal struct {
 	finishing []*Segment           // written, not yet sealed, oldest first
 	ready     []*Segment           // sealed, not yet taken, oldest first
 	sealErr   error                // of the last attempt, nil after a success
+	sealBegun int                  // attempts to seal all that is finishing
+	sealEnded int
 	syncs     int64
 }
 
@@ -242,24 +244,30 @@ func (j *Journal) Seal(ctx context.Context) error {
 	if r.err != nil {
 		return r.err
 	}
+	// Only an attempt that begins now tells anything: the disk may have been
+	// full at the last one.
+	j.mu.Lock()
+	attempt := j.sealBegun + 1
+	j.mu.Unlock()
+	j.wakeSealer()
 	for _, s := range r.sealing {
-		if err := j.awaitSealed(ctx, s); err != nil {
+		if err := j.awaitSealed(ctx, s, attempt); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (j *Journal) awaitSealed(ctx context.Context, s *Segment) error {
+// awaitSealed waits until s is sealed or the attempt of that number has failed.
+func (j *Journal) awaitSealed(ctx context.Context, s *Segment, attempt int) error {
 	for {
 		j.mu.Lock()
-		waiting, tried, changed := slices.Contains(j.finishing, s), s.failed, j.changed
-		err := j.sealErr
+		waiting, done, changed, err := slices.Contains(j.finishing, s), j.sealEnded >= attempt, j.changed, s.failed
 		j.mu.Unlock()
-		if !waiting {
+		switch {
+		case !waiting:
 			return nil
-		}
-		if tried != nil && err != nil {
+		case done:
 			return err
 		}
 		select {

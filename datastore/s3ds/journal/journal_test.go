@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,6 +25,8 @@ import (
 )
 
 const dir = "data/journal"
+
+var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
 
 // never is a seal age that no test reaches.
 const never = 1000 * time.Hour

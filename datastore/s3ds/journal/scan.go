@@ -60,7 +60,7 @@ type extent struct{ from, end int64 }
 // scan looks for good sections in a file of size bytes, whatever is in it.
 // Only failures to read are errors.
 func scan(r io.ReaderAt, size int64) (good []extent, damaged []Finding, cut *Finding, err error) {
-	s := scanner{r: r, size: size, budget: 4*size + 64<<20}
+	s := scanner{r: r, size: size, budget: 5*size + 64<<20} // reading all takes one size
 	for off := int64(pack.FirstSection); off < size; {
 		h, why, err := s.section(off)
 		if err != nil {
@@ -99,7 +99,7 @@ type scanner struct {
 	r      io.ReaderAt
 	size   int64
 	buf    []byte
-	budget int64 // bytes that resync may still hash, against crafted blocks
+	budget int64 // bytes that may still be hashed, against crafted blocks
 }
 
 // section reads and verifies the section at off; why says what is wrong with
@@ -124,6 +124,7 @@ func (s *scanner) section(off int64) (h pack.Header, why, err error) {
 		s.buf = make([]byte, h.Length)
 	}
 	b = s.buf[:h.Length]
+	s.budget -= h.Length
 	if err := readFull(s.r, b, off); err != nil {
 		return h, nil, err
 	}
@@ -158,11 +159,10 @@ func (s *scanner) resync(off int64) (int64, error) {
 				if start < off {
 					continue
 				}
-				h, why, err := s.section(start)
+				_, why, err := s.section(start)
 				if err != nil {
 					return 0, err
 				}
-				s.budget -= h.Length
 				if why == nil {
 					return start, nil
 				}

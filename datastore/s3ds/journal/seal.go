@@ -114,6 +114,7 @@ func (j *Journal) sealLoop() {
 // sealAll tries each finished segment once and tells whether any failed.
 func (j *Journal) sealAll() (failed bool) {
 	j.mu.Lock()
+	j.sealBegun++
 	todo := slices.Clone(j.finishing)
 	j.mu.Unlock()
 	var last error
@@ -122,18 +123,19 @@ func (j *Journal) sealAll() (failed bool) {
 		j.mu.Lock()
 		if err != nil {
 			last = fmt.Errorf("seal segment %s: %w", s.id, err)
-			s.failed = err
-			j.sealErr = last
+			s.failed = last
 		} else {
 			j.finishing = slices.DeleteFunc(j.finishing, func(o *Segment) bool { return o == s })
 			i, _ := slices.BinarySearchFunc(j.ready, s, byID)
 			j.ready = slices.Insert(j.ready, i, s)
 		}
+		j.sealErr = last
 		j.announce()
 		j.mu.Unlock()
 	}
 	j.mu.Lock()
-	j.sealErr = last
+	j.sealEnded = j.sealBegun
+	j.announce()
 	j.mu.Unlock()
 	j.wake() // sealing by age may have waited for this
 	return last != nil
