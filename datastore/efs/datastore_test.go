@@ -99,7 +99,7 @@ func leftovers(t *testing.T, dir string) []string {
 func TestConformance(t *testing.T) {
 	for _, shardFunc := range []string{"prefix/2", "suffix/3", "next-to-last/2"} {
 		t.Run(strings.ReplaceAll(shardFunc, "/", "-"), func(t *testing.T) {
-			cfg := testConfig(t.TempDir())
+			cfg := testConfig(storeDir(t))
 			cfg.ShardFunc = flatfs.PREFIX + "v1/" + shardFunc
 			d, err := Open(cfg)
 			require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestConformance(t *testing.T) {
 
 // The same suite with every key going to the store, encoded as kubo encodes CIDs.
 func TestConformanceOfEveryKey(t *testing.T) {
-	d := mustOpen(t, testConfig(t.TempDir()))
+	d := mustOpen(t, testConfig(storeDir(t)))
 	dstest.SubtestAll(t, encodedKeys{d})
 }
 
@@ -177,7 +177,7 @@ func (b encodedBatch) Delete(ctx context.Context, k ds.Key) error {
 }
 
 func TestParallelWriters(t *testing.T) {
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(storeDir(t))
 	d, err := Open(cfg)
 	require.NoError(t, err)
 	const writers, each = 16, 25

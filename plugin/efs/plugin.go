@@ -11,24 +11,25 @@ import (
 	"github.com/dustin/go-humanize"
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"github.com/ipfs/kubo/plugin"
+	"github.com/ipfs/kubo/plugin/loader"
 	"github.com/ipfs/kubo/repo"
 	"github.com/ipfs/kubo/repo/fsrepo"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
+	"github.com/ipfs-aws/ipfs-aws/internal/version"
 )
 
 // TypeName is the datastore's type in kubo's Datastore.Spec.
 const TypeName = "efsds"
 
-// Plugins is what kubo's plugin loader takes.
-var Plugins = []plugin.Plugin{datastorePlugin{}}
+func init() { loader.Preload(datastorePlugin{}) }
 
 type datastorePlugin struct{}
 
 var _ plugin.PluginDatastore = datastorePlugin{}
 
 func (datastorePlugin) Name() string                   { return "ipfs-aws-efs" }
-func (datastorePlugin) Version() string                { return "1.0.0" }
+func (datastorePlugin) Version() string                { return version.Version }
 func (datastorePlugin) Init(*plugin.Environment) error { return nil }
 func (datastorePlugin) DatastoreTypeName() string      { return TypeName }
 
