@@ -91,13 +91,11 @@ func (f *folder) path(parts ...string) string {
 }
 
 // loadState returns what the folder is, after checking that the options fit
-// it; a folder that is nothing yet becomes what the options say, on disk
-// before it returns.
+// it, or what it would become if it is nothing yet. It writes nothing.
 func (f *folder) loadState(o *Options) (*State, error) {
 	raw, err := os.ReadFile(f.path(stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		s := newState(o)
-		return s, writeJSON(f.path(stateFile), s)
+		return newState(o), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read what %s is: %w", f.dir, err)
@@ -112,12 +110,12 @@ func (f *folder) loadState(o *Options) (*State, error) {
 	if err := s.fits(o, f.dir); err != nil {
 		return nil, err
 	}
-	if o.Tasks > s.Tasks {
-		s.Tasks = o.Tasks
-		return &s, writeJSON(f.path(stateFile), &s)
-	}
+	s.Tasks = o.Tasks // more than before is fine
 	return &s, nil
 }
+
+// saveState makes the folder what the state says; on disk when it returns.
+func (f *folder) saveState(s *State) error { return writeJSON(f.path(stateFile), s) }
 
 // fits refuses options that would need what is stored to be thrown away.
 func (s *State) fits(o *Options, dir string) error {

@@ -106,7 +106,7 @@ func (u *up) run(ctx, kill context.Context, ready func(Description) error) error
 	if errors.Is(cause, errEnd) {
 		return nil
 	}
-	return fmt.Errorf("%w; everything was ended", cause)
+	return fmt.Errorf("%w; everything was ended: put right what it says, then start again", cause)
 }
 
 // start brings everything up in order: storage, tasks, edge. On return
@@ -114,6 +114,11 @@ func (u *up) run(ctx, kill context.Context, ready func(Description) error) error
 // and the end of any essential process ends life.
 func (u *up) start(life context.Context, end context.CancelCauseFunc, tasks *sync.WaitGroup) error {
 	if err := u.startStorage(life, end); err != nil {
+		return err
+	}
+	// Not before the storage is there: a name mistyped at the first start is
+	// not to stick.
+	if err := u.folder.saveState(u.state); err != nil {
 		return err
 	}
 	if err := u.initRepos(life); err != nil {

@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/stretchr/testify/require"
+)
+
+// externalS3 runs an S3 server that is not local-cluster's, with one bucket.
+func externalS3(t *testing.T, bucket string) (endpoint string, env []string) {
+	t.Helper()
+	const access, secret = "EXTERNALKEY", "external-secret-key-0123456789"
+	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t))
+	data := t.TempDir()
+	cmd := exec.Command(filepath.Join(bin, "versitygw"), "--port", address, "--keep-alive", "--quiet", "posix", data)
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+access, "ROOT_SECRET_KEY="+secret)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, patience, poll)
+	endpoint = "http://" + address
+	client := s3.New(s3.Options{BaseEndpoint: aws.String(endpoint), Region: "us-east-1", UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(access, secret, "")})
+	_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)})
+	require.NoError(t, err)
+	return endpoint, []string{"AWS_ACCESS_KEY_ID=" + access, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_EC2_METADATA_DISABLED=true"}
+}
+
+func TestAnS3ServerThatAlreadyRuns(t *testing.T) {
+	endpoint, env := externalS3(t, "given")
+	base := fmt.Sprint(freePorts(t))
+	dir := filepath.Join(t.TempDir(), "run")
+	refused(t, env, []string{"--dir", dir, "--base-port", base, "--s3-endpoint", endpoint, "--s3-bucket", "absent"},
+		"there is no bucket absent at "+endpoint, "--s3-bucket")
+	require.NoFileExists(t, filepath.Join(dir, "state.json"), "the folder may still become anything")
+	wrong := append(env[:1:1], "AWS_SECRET_ACCESS_KEY=wrong", env[2])
+	refused(t, wrong, []string{"--dir", filepath.Join(t.TempDir(), "run"), "--base-port", base, "--s3-endpoint", endpoint, "--s3-bucket", "given"},
+		"refuses access to the bucket given", "AWS_SECRET_ACCESS_KEY")
+
+	dir = filepath.Join(t.TempDir(), "run")
+	c := up(t, dir, env, "--tasks", "1", "--s3-endpoint", endpoint, "--s3-bucket", "given")
+	require.NotNil(t, c.desc.S3)
+	require.Equal(t, endpoint, c.desc.S3.Endpoint)
+	require.Equal(t, "given", c.desc.S3.Bucket)
+	require.Empty(t, c.desc.S3.SecretKey, "what the caller knows is not repeated")
+	require.Zero(t, c.status(t).S3Server)
+	f := file{path: "hello.txt", text: "kept in a bucket that was there before"}
+	cid, err := add(c.desc.API, c.desc.User, c.desc.Password, "given", []file{f})
+	require.NoError(t, err)
+	c.awaitPinned(t, cid)
+	require.NoError(t, sameFile(c.desc.Gateway, cid, f))
+	c.end(t)
+	refused(t, env, []string{"--dir", dir, "--base-port", base, "--tasks", "1"},
+		"bucket given of an S3 server of its own", "--s3-endpoint")
+	refused(t, env, []string{"--dir", dir, "--base-port", base, "--tasks", "1", "--s3-endpoint", endpoint, "--s3-bucket", "other"},
+		"in the bucket given, not other", "--s3-bucket given")
+}
