@@ -1,0 +1,188 @@
+package span
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+const mib = 1 << 20
+
+// The bill of `ipfs cat` of 256 MiB: at most 24 GETs cold, none from the cache, also after a restart.
+func TestCat(t *testing.T) {
+	for name, before := range map[string]int64{"from the start of a pack": 0, "from the middle of a pack": 20 * mib} {
+		t.Run(name, func(t *testing.T) {
+			sizes, order := unixfs(1024, 256<<10)
+			var head []int64
+			for n := int64(0); n < before; n += 256 << 10 {
+				head = append(head, 256<<10)
+			}
+			w := newWorld(t, packBytes, append(head, sizes...)...)
+			fs := vfs.NewMem()
+			r := w.reader(t, cached(fs, 1<<30))
+			for _, i := range order {
+				w.get(t, r, w.blocks[len(head)+i])
+			}
+			t.Logf("%d GETs, %.1f MiB\n%v", w.gets.Load(), float64(w.bytes.Load())/mib, w.requests())
+			require.LessOrEqual(t, w.gets.Load(), int64(24))
+			require.LessOrEqual(t, w.bytes.Load(), int64(290*mib))
+			require.NoError(t, r.Close())
+
+			r = w.reader(t, cached(fs, 1<<30))
+			w.reset()
+			for _, i := range order {
+				w.get(t, r, w.blocks[len(head)+i])
+			}
+			require.Zero(t, w.gets.Load(), "%v", w.requests())
+		})
+	}
+}
+
+// A Range of 1 MiB in the middle: what the caller says about the inner node makes two GETs of it, without it takes four.
+func TestRange(t *testing.T) {
+	for hint, most := range map[int64]int64{0: 4, 4 * mib: 2} {
+		sizes, _ := unixfs(1024, 256<<10)
+		w := newWorld(t, packBytes, sizes...)
+		r := w.reader(t)
+		node := w.blocks[3*175-1] // of leaves 348 to 521, which stand in front of it
+		node.Before = hint
+		w.get(t, r, w.blocks[len(w.blocks)-1])
+		w.get(t, r, node)
+		for leaf := 512; leaf <= 516; leaf++ { // bytes 128 MiB + 100 to 129 MiB + 100
+			w.get(t, r, w.blocks[leaf+2])
+		}
+		require.LessOrEqual(t, w.gets.Load(), most, "%v", w.requests())
+	}
+}
+
+// Uniformly random reads of a store much larger than the cache: one GET each, and no byte more than asked for.
+func TestRandomReads(t *testing.T) {
+	var sizes []int64
+	for i := range 2_000 {
+		sizes = append(sizes, int64(1+i*7919%100_000))
+	}
+	w := newWorld(t, 8*mib, sizes...)
+	r := w.reader(t, cached(vfs.NewMem(), 4*mib), func(o *Options) { o.MemoryBytes = MinMemoryBytes })
+	rng := rand.New(rand.NewPCG(3, 4))
+	asked, last := int64(0), -2
+	for n, i := range rng.Perm(len(w.blocks)) {
+		if i == last+1 || i == last-1 {
+			continue
+		}
+		last = i
+		before := w.gets.Load()
+		w.get(t, r, w.blocks[i])
+		asked += w.blocks[i].Length
+		require.LessOrEqual(t, w.gets.Load()-before, int64(1))
+		if n == 600 {
+			break
+		}
+	}
+	require.LessOrEqual(t, w.bytes.Load(), 2*asked)
+	require.LessOrEqual(t, w.gets.Load(), int64(601))
+}
+
+// Two readers of one file, at two places, and a third in another pack, each have a window of their own, and gain from each other.
+func TestSeveralReaders(t *testing.T) {
+	sizes, order := unixfs(512, 256<<10)
+	w := newWorld(t, packBytes, sizes...)
+	r := w.reader(t, cached(vfs.NewMem(), 1<<30))
+	half := len(order) / 2
+	for i := range half {
+		w.get(t, r, w.blocks[order[i]])
+		w.get(t, r, w.blocks[order[half+i]])
+	}
+	require.LessOrEqual(t, w.gets.Load(), int64(24), "%v", w.requests())
+	require.LessOrEqual(t, w.bytes.Load(), int64(160*mib))
+	w.reset()
+	for _, i := range order {
+		w.get(t, r, w.blocks[i])
+	}
+	require.Zero(t, w.gets.Load())
+}
+
+// Many small files, each one block, read in the order in which they arrived, here and there with one left out.
+func TestOneBlockFiles(t *testing.T) {
+	var sizes []int64
+	for i := range 2_000 {
+		sizes = append(sizes, int64(1024+i*7919%50_000))
+	}
+	w := newWorld(t, packBytes, sizes...)
+	r := w.reader(t, cached(vfs.NewMem(), 1<<30))
+	for i, b := range w.blocks {
+		if i%17 != 3 {
+			w.get(t, r, b)
+		}
+	}
+	require.LessOrEqual(t, w.gets.Load(), int64(16), "%v", w.requests())
+}
+
+// Small files whose root stands behind their leaves cost what they are, not a window each.
+func TestSmallFilesAtRandom(t *testing.T) {
+	var sizes []int64
+	for range 64 {
+		sizes = append(sizes, 256<<10, 256<<10, 110)
+		sizes = append(sizes, 200<<10, 150<<10, 50<<10) // something else
+	}
+	w := newWorld(t, 8*mib, sizes...)
+	r := w.reader(t)
+	asked := int64(0)
+	for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(64) {
+		for _, b := range []int{6*i + 2, 6 * i, 6*i + 1} {
+			w.get(t, r, w.blocks[b])
+			asked += w.blocks[b].Length
+		}
+	}
+	require.LessOrEqual(t, w.bytes.Load(), 3*asked)
+	require.LessOrEqual(t, w.gets.Load(), int64(64*3))
+}
+
+// Bitswap: 128 wants at once for the blocks of one file.
+func TestManyWantsAtOnce(t *testing.T) {
+	sizes, order := unixfs(1024, 256<<10)
+	w := newWorld(t, packBytes, sizes...)
+	r := w.reader(t, cached(vfs.NewMem(), 1<<30))
+	work := make(chan int)
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := range work {
+				got, err := r.Get(bg, w.blocks[i])
+				if err != nil || !bytes.Equal(got, w.want(w.blocks[i])) {
+					t.Error(i, err)
+				}
+			}
+		})
+	}
+	for _, i := range order {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	t.Logf("%d GETs", w.gets.Load())
+	require.LessOrEqual(t, w.gets.Load(), int64(26), "%v", w.requests())
+}
+
+func TestOptions(t *testing.T) {
+	_, err := New(nil, Options{MaxWindow: 1, MemoryBytes: 1, Concurrency: -1, CacheDir: "x"})
+	for _, part := range []string{"read window", "read memory", "download concurrency", "cache size"} {
+		require.ErrorContains(t, err, part)
+	}
+	w := newWorld(t, mib, 10, 0)
+	r := w.reader(t)
+	w.get(t, r, w.blocks[1])
+	require.Zero(t, w.gets.Load(), "an empty block needs no request")
+	b := w.blocks[0]
+	b.Length = b.Pack.End
+	_, err = r.Get(bg, b)
+	require.ErrorContains(t, err, "outside of its pack")
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	_, err = r.Get(ctx, w.blocks[0])
+	require.ErrorIs(t, err, context.Canceled)
+}
