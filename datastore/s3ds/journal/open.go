@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -65,6 +66,9 @@ func Open(dir string, opts Options) (*Journal, Recovery, error) {
 	}
 	lock, err := j.fs.Lock(j.path(lockFile))
 	if err != nil {
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EROFS) {
+			return nil, Recovery{}, j.advise("lock "+dir, err)
+		}
 		return nil, Recovery{}, fmt.Errorf("journal %s: lock: %w: another process uses it, stop that one first", dir, err)
 	}
 	j.lock = lock
