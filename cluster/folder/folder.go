@@ -42,7 +42,7 @@ func (f Folder) MarkerPath() string { return filepath.Join(string(f), markerName
 // Marker reads the marker. Without one it returns an error that wraps
 // [os.ErrNotExist].
 func (f Folder) Marker() (Marker, error) {
-	raw, err := os.ReadFile(f.MarkerPath())
+	raw, err := f.read(f.MarkerPath())
 	if err != nil {
 		return Marker{}, err
 	}
@@ -59,7 +59,7 @@ func (f Folder) Marker() (Marker, error) {
 // Identity reads the private key that a peer without a seed keeps in its
 // folder. Without one it returns an error that wraps [os.ErrNotExist].
 func (f Folder) Identity() (identity.Identity, error) {
-	raw, err := os.ReadFile(f.IdentityPath())
+	raw, err := f.read(f.IdentityPath())
 	if err != nil {
 		return identity.Identity{}, err
 	}
@@ -68,6 +68,14 @@ func (f Folder) Identity() (identity.Identity, error) {
 		return identity.Identity{}, fmt.Errorf("read %s: %w", f.IdentityPath(), err)
 	}
 	return identity.Identity{ID: id.ID, Key: id.PrivateKey}, nil
+}
+
+func (f Folder) read(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read the cluster folder: %w: make it readable for this user, or name another one in IPFS_CLUSTER_PATH", err)
+	}
+	return raw, err
 }
 
 // GenerateIdentity writes a new random identity to the folder, readable by its

@@ -290,8 +290,8 @@ func (l *loader) peerName() string {
 func (l *loader) folder() folder.Folder {
 	path := l.env["IPFS_CLUSTER_PATH"]
 	if path == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
+		home := l.env["HOME"]
+		if home == "" {
 			l.bad("IPFS_CLUSTER_PATH", "", "is not set and there is no home directory; name the folder of this peer")
 			return ""
 		}

@@ -35,8 +35,6 @@ type Options struct {
 	CacheBytes int64
 	// MemTableBytes is the size of one memtable, in bytes; less than 4 GiB.
 	MemTableBytes uint64
-	// ReadOnly opens an existing store without writing to it.
-	ReadOnly bool
 }
 
 // Datastore is a go-datastore whose writes are durable when they return.
@@ -58,10 +56,8 @@ func open(path string, opts Options, write *pebble.WriteOptions) (*pebbleds.Data
 	if opts.MemTableBytes == 0 {
 		opts.MemTableBytes = DefaultMemTableBytes
 	}
-	if !opts.ReadOnly {
-		if err := os.MkdirAll(path, 0o700); err != nil {
-			return nil, fmt.Errorf("create the pinset's folder: %w", err)
-		}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("create the pinset's folder: %w", err)
 	}
 	events := pebble.MakeLoggingEventListener(logger)
 	po := &pebble.Options{
@@ -71,7 +67,6 @@ func open(path string, opts Options, write *pebble.WriteOptions) (*pebbleds.Data
 		MemTableSize:                opts.MemTableBytes,
 		MemTableStopWritesThreshold: memTables,
 		MaxOpenFiles:                maxOpenFile,
-		ReadOnly:                    opts.ReadOnly,
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
