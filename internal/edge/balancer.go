@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,11 +20,13 @@ const dialTimeout = 2 * time.Second
 // decompression, no proxy from the environment, no limit on how long an answer
 // takes. A target may refuse an upload that expects "100 Continue" before any
 // of it was sent.
-func newTransport() *http.Transport {
+//
+// idle is how many unused connections to keep per target, negative for none.
+func newTransport(idle int) *http.Transport {
 	return &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		DisableCompression:    true,
-		MaxIdleConnsPerHost:   128,
+		MaxIdleConnsPerHost:   idle,
 		IdleConnTimeout:       30 * time.Second, // below the 60 s and more after which servers hang up
 		ExpectContinueTimeout: time.Second,
 	}
@@ -46,8 +47,18 @@ func (e *noTarget) Error() string {
 // balancer sends each request to one target of the group and moves on to the
 // next only while nothing can have happened twice.
 type balancer struct {
-	group     *Group
-	transport http.RoundTripper
+	group *Group
+	// reads go over connections that are kept: if one turns out to be dead,
+	// the request is simply sent again.
+	reads *http.Transport
+	// writes get a connection each. A kept one to a target that has just died
+	// takes the request, and whether it arrived can no longer be told; a new
+	// one is refused, and the request goes to the next target.
+	writes *http.Transport
+}
+
+func newBalancer(g *Group) *balancer {
+	return &balancer{group: g, reads: newTransport(128), writes: newTransport(-1)}
 }
 
 func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -60,12 +71,7 @@ func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, failed
 		}
 		tried[t] = true
-		res, again, err := b.attempt(req, t)
-		if again {
-			// The connection was an old one that the target had closed: that
-			// says nothing about the target.
-			res, again, err = b.attempt(req, t)
-		}
+		res, err := b.attempt(req, t)
 		if err == nil {
 			record.assign(b.group, t)
 			return res, nil
@@ -93,35 +99,32 @@ func (e *finalError) Error() string { return e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
 // attempt sends the request to one target. Its error is a *finalError if
-// another target must not be asked. stale says that the same target is worth
-// asking again, on a new connection.
-func (b *balancer) attempt(req *http.Request, t *target) (res *http.Response, stale bool, err error) {
-	reused := false
-	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused },
-	})
-	out := req.Clone(ctx)
+// another target must not be asked.
+func (b *balancer) attempt(req *http.Request, t *target) (*http.Response, error) {
+	out := req.Clone(req.Context())
 	out.URL.Scheme, out.URL.Host = t.url.Scheme, t.url.Host
 	var held *heldBody
 	if req.Body != nil && req.Body != http.NoBody {
 		held = &heldBody{body: req.Body}
 		out.Body = held
 	}
-	res, err = b.transport.RoundTrip(out)
-	if err == nil {
-		return res, false, nil
+	read := held == nil && (req.Method == http.MethodGet || req.Method == http.MethodHead)
+	transport := b.writes
+	if read {
+		transport = b.reads
 	}
-	repeatable := held == nil && (req.Method == http.MethodGet || req.Method == http.MethodHead)
-	if held != nil {
-		repeatable = held.giveUp()
-	} else if !repeatable {
-		// No body to tell by: a request that reached the target may have been acted on.
-		repeatable = dialFailed(err)
+	res, err := transport.RoundTrip(out)
+	switch {
+	case err == nil:
+		return res, nil
+	case read:
+		return nil, err
+	case held != nil && held.giveUp():
+		return nil, err
+	case held == nil && dialFailed(err):
+		return nil, err
 	}
-	if !repeatable {
-		return nil, false, &finalError{err}
-	}
-	return nil, reused, err
+	return nil, &finalError{err}
 }
 
 // heldBody lends a request body to one attempt. The attempt's Close does not

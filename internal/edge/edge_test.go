@@ -431,6 +431,29 @@ func TestADialFailureTakesTheTargetOut(t *testing.T) {
 	require.Zero(t, g.State()[0].InFlight)
 }
 
+// A target that has just died is passed over also by a write that would find a
+// connection to it still open on our side.
+func TestAWriteNeedsNoOldConnection(t *testing.T) {
+	dying, good := newBackend(t, "task-1", answer("ok")), newBackend(t, "task-2", answer("ok"))
+	f := front(t, dying, good)
+	for range 4 {
+		get(t, f.url) // leaves connections to both
+		res, err := http.Post(f.url, "text/plain", strings.NewReader("x"))
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.False(t, res.Close, "the client's own connection is kept")
+	}
+	require.Positive(t, dying.hits.Load())
+	dying.serve.Listener.Close()
+	dying.serve.CloseClientConnections()
+	for range 4 {
+		res, err := http.Post(f.url, "text/plain", strings.NewReader("precious"))
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, http.StatusOK, res.StatusCode)
+	}
+}
+
 // hangUp cuts the connection without an answer.
 func hangUp(w http.ResponseWriter, _ *http.Request) {
 	c, _, err := http.NewResponseController(w).Hijack()

@@ -16,17 +16,16 @@ type Proxy struct {
 	group   *Group
 	access  *log.Logger
 	forward httputil.ReverseProxy
-	idle    interface{ CloseIdleConnections() }
+	targets *balancer
 }
 
 // NewProxy makes a proxy that writes one line per request to access, and to
 // problems what went wrong with one.
 func NewProxy(group *Group, access, problems *log.Logger) *Proxy {
-	transport := newTransport()
-	p := &Proxy{group: group, access: access, idle: transport}
+	p := &Proxy{group: group, access: access, targets: newBalancer(group)}
 	p.forward = httputil.ReverseProxy{
 		Rewrite:        rewrite,
-		Transport:      &balancer{group: group, transport: transport},
+		Transport:      p.targets,
 		FlushInterval:  -1,
 		ErrorLog:       problems,
 		ModifyResponse: keepClose,
@@ -96,7 +95,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // CloseIdleConnections closes connections to targets that are not in use.
-func (p *Proxy) CloseIdleConnections() { p.idle.CloseIdleConnections() }
+func (p *Proxy) CloseIdleConnections() { p.targets.reads.CloseIdleConnections() }
 
 // refuse answers a request that no target has answered.
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {

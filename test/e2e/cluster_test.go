@@ -132,7 +132,7 @@ func (c *cluster) logTails(t *testing.T) {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-		t.Logf("end of %s:\n%s", filepath.Base(path), strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		t.Logf("end of %s:\n%s", filepath.Base(path), strings.Join(lines[max(0, len(lines)-6):], "\n"))
 	}
 }
 

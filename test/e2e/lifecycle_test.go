@@ -243,6 +243,9 @@ func (c *cluster) checkDeathOfOneTask(t *testing.T, root string, tree []file) ma
 	require.NoError(t, syscall.Kill(victim.PIDs.IPFS, syscall.SIGKILL))
 	require.NoError(t, syscall.Kill(victim.PIDs.Cluster, syscall.SIGKILL))
 	killed := time.Now()
+	// What is under way at a task when it is killed fails; what comes after
+	// must not.
+	require.Eventually(t, func() bool { return !runs(victim.PIDs.IPFS) && !runs(victim.PIDs.Cluster) }, patience, time.Millisecond)
 	pinned := map[string]file{}
 	for i := range 5 {
 		f := file{path: "meanwhile.txt", text: fmt.Sprintf("made while %s was down, %d, %d", victim.Name, i, killed.UnixNano())}
