@@ -19,6 +19,14 @@ import (
 
 func main() {
 	soft, hard := signals()
+	if err := rootCommand(hard).ExecuteContext(soft); err != nil {
+		fmt.Fprintln(os.Stderr, "local-cluster:", err)
+		os.Exit(1)
+	}
+}
+
+// rootCommand is the program. When kill ends, up no longer waits for anything.
+func rootCommand(kill context.Context) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "local-cluster",
 		Short: "Run the whole deployed topology on this machine",
@@ -32,11 +40,8 @@ Everything listens on 127.0.0.1.`,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	root.AddCommand(upCommand(hard), edgeCommand(), addCommand(), pinsCommand())
-	if err := root.ExecuteContext(soft); err != nil {
-		fmt.Fprintln(os.Stderr, "local-cluster:", err)
-		os.Exit(1)
-	}
+	root.AddCommand(upCommand(kill), edgeCommand(), addCommand(), pinsCommand())
+	return root
 }
 
 // signals gives two contexts: the first ends at the first SIGINT, SIGTERM or
