@@ -55,16 +55,6 @@ func putObject(t testing.TB, b bucket.Bucket, key string, data []byte) {
 	require.NoError(t, b.Put(t.Context(), key, bytes.NewReader(data)))
 }
 
-func objects(t testing.TB, b bucket.Bucket) []string {
-	t.Helper()
-	names := []string{}
-	for info, err := range b.List(t.Context(), "", "") {
-		require.NoError(t, err)
-		names = append(names, info.Key)
-	}
-	return names
-}
-
 func queryKeys(t testing.TB, d ds.Datastore, q query.Query) []string {
 	t.Helper()
 	q.KeysOnly = true

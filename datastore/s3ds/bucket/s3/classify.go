@@ -33,7 +33,7 @@ func (b *Bucket) fault(ctx context.Context, op bucket.Op, key string, err error)
 	}
 	if status := statusOf(err); status >= 300 {
 		code, message := codeOf(err)
-		e.Kind, e.Fix = b.judge(op, status, code, message, regionOf(err, message))
+		e.Fix, e.Kind = b.judge(op, status, code, message, regionOf(err, message))
 		e.Detail = strings.TrimSuffix(strings.TrimSpace(fmt.Sprintf("%d %s: %s", status, code, message)), ":")
 		if id := requestID(err); id != "" {
 			e.Detail += ", request " + id
@@ -45,46 +45,46 @@ func (b *Bucket) fault(ctx context.Context, op bucket.Op, key string, err error)
 	return e
 }
 
-// judge maps an answer of the server to a kind and a fix.
-func (b *Bucket) judge(op bucket.Op, status int, code, message, region string) (kind error, fix string) {
+// judge maps an answer of the server to what to do about it and the kind of error that it is.
+func (b *Bucket) judge(op bucket.Op, status int, code, message, region string) (fix string, kind error) {
 	switch code {
 	case "NoSuchKey":
-		return bucket.ErrNotFound, ""
+		return "", bucket.ErrNotFound
 	case "NoSuchBucket":
-		return bucket.ErrNoBucket, fmt.Sprintf("create the bucket in region %s, or correct the setting bucket", b.o.Region)
+		return fmt.Sprintf("create the bucket in region %s, or correct the setting bucket", b.o.Region), bucket.ErrNoBucket
 	case "InvalidRange":
-		return bucket.ErrInvalidRange, ""
+		return "", bucket.ErrInvalidRange
 	case "InvalidAccessKeyId", "XAdminUserNotFound": // the latter is versitygw's
-		return bucket.ErrAccessDenied, "the access key does not exist there: correct accessKey (or AWS_ACCESS_KEY_ID)"
+		return "the access key does not exist there: correct accessKey (or AWS_ACCESS_KEY_ID)", bucket.ErrAccessDenied
 	case "SignatureDoesNotMatch":
-		return bucket.ErrAccessDenied, "the secret key does not belong to the access key: correct secretKey (or AWS_SECRET_ACCESS_KEY)"
+		return "the secret key does not belong to the access key: correct secretKey (or AWS_SECRET_ACCESS_KEY)", bucket.ErrAccessDenied
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
-		return bucket.ErrAccessDenied, "the temporary credentials are no longer valid: renew them"
+		return "the temporary credentials are no longer valid: renew them", bucket.ErrAccessDenied
 	case "RequestTimeTooSkewed":
-		return bucket.ErrAccessDenied, "the clock of this machine is wrong: set it"
+		return "the clock of this machine is wrong: set it", bucket.ErrAccessDenied
 	case "InvalidObjectState":
-		return bucket.ErrRejected, "the object is archived: restore it, and exclude the prefix from the lifecycle rule that archived it"
+		return "the object is archived: restore it, and exclude the prefix from the lifecycle rule that archived it", bucket.ErrRejected
 	}
 	switch {
 	case code == "AuthorizationHeaderMalformed" && region == "" && !strings.Contains(message, "region"):
-		return bucket.ErrAccessDenied, "the server cannot read the credentials: correct accessKey and secretKey"
+		return "the server cannot read the credentials: correct accessKey and secretKey", bucket.ErrAccessDenied
 	case code == "PermanentRedirect", code == "AuthorizationHeaderMalformed", code == "IllegalLocationConstraintException",
 		status == http.StatusMovedPermanently, region != "" && region != b.o.Region && status != http.StatusNotFound:
-		return bucket.ErrWrongRegion, b.regionFix(region)
+		return b.regionFix(region), bucket.ErrWrongRegion
 	case strings.HasPrefix(code, "KMS."):
-		return bucket.ErrRejected, "correct sseKMSKeyId, and allow kms:GenerateDataKey and kms:Decrypt on that key"
+		return "correct sseKMSKeyId, and allow kms:GenerateDataKey and kms:Decrypt on that key", bucket.ErrRejected
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
-		return bucket.ErrAccessDenied, b.permissionFix(op)
+		return b.permissionFix(op), bucket.ErrAccessDenied
 	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
-		return bucket.ErrThrottled, "lower workers, or wait: S3 raises the limits of a prefix by itself"
+		return "lower workers, or wait: S3 raises the limits of a prefix by itself", bucket.ErrThrottled
 	case status >= 500:
-		return bucket.ErrServer, "try again later; if it lasts, see the status page of the service"
+		return "try again later; if it lasts, see the status page of the service", bucket.ErrServer
 	case status == http.StatusNotFound:
-		return bucket.ErrRejected, "this is not how S3 answers: correct regionEndpoint"
+		return "this is not how S3 answers: correct regionEndpoint", bucket.ErrRejected
 	case status == http.StatusTemporaryRedirect:
-		return bucket.ErrRejected, "the bucket is new: wait until its name has spread, or correct region"
+		return "the bucket is new: wait until its name has spread, or correct region", bucket.ErrRejected
 	}
-	return bucket.ErrRejected, ""
+	return "", bucket.ErrRejected
 }
 
 func (b *Bucket) regionFix(region string) string {

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/smithy-go/logging"
 )
 
 // refreshWindow is how long before they expire temporary credentials from an endpoint are renewed.
@@ -15,7 +16,7 @@ const refreshWindow = 2 * time.Minute
 
 // loadConfig reads the SDK's configuration: region and credentials as o says, everything else from the default chain.
 func loadConfig(ctx context.Context, o Options) (aws.Config, error) {
-	load := []func(*config.LoadOptions) error{config.WithRegion(o.Region)}
+	load := []func(*config.LoadOptions) error{config.WithRegion(o.Region), config.WithLogger(logging.Nop{})}
 	switch {
 	case o.AccessKey != "":
 		load = append(load, config.WithCredentialsProvider(
@@ -29,15 +30,18 @@ func loadConfig(ctx context.Context, o Options) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, err
 	}
-	cfg.Credentials = boundedCredentials{cfg.Credentials}
+	cfg.Credentials = boundedCredentials{cfg.Credentials, min(credentialsTimeout, o.RequestTimeout)}
 	return cfg, nil
 }
 
 // boundedCredentials gives the chain a limited time, and its failure a type.
-type boundedCredentials struct{ chain aws.CredentialsProvider }
+type boundedCredentials struct {
+	chain   aws.CredentialsProvider
+	timeout time.Duration
+}
 
 func (b boundedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	v, err := b.chain.Retrieve(ctx)
 	if err != nil {

@@ -74,7 +74,7 @@ func (b *Bucket) deleteMany(ctx context.Context, keys []string, failed map[strin
 			case passing && attempt < b.o.MaxAttempts:
 				again = append(again, key)
 			default:
-				kind, fix := b.judge(bucket.OpDelete, status, code, aws.ToString(e.Message), "")
+				fix, kind := b.judge(bucket.OpDelete, status, code, aws.ToString(e.Message), "")
 				failed[key] = &bucket.Error{Op: bucket.OpDelete, Bucket: b.o.Bucket, Key: key, Kind: kind, Fix: fix,
 					Detail: brief(code + ": " + aws.ToString(e.Message))}
 			}

@@ -461,6 +461,17 @@ func TestNoCredentialsIsSaidAtOnce(t *testing.T) {
 	require.Empty(t, proxy.Take(), "nothing is sent unsigned")
 }
 
+// TestSilentCredentialsServiceIsGivenUp stands for the metadata service, whose address swallows packets where there is none.
+func TestSilentCredentialsServiceIsGivenUp(t *testing.T) {
+	server := s3test.Start(t)
+	silent := s3test.NewProxy(t, server.URL)
+	silent.Disturb(s3test.Always("", s3test.Fault{Cut: s3test.Silence}))
+	o := options(server.URL, server.NewBucket(t))
+	o.AccessKey, o.SecretKey, o.CredentialsEndpoint, o.RequestTimeout = "", "", silent.URL+"/role", 200*time.Millisecond
+	s3test.Within(t, func() { require.ErrorIs(t, open(t, o).Check(t.Context()), bucket.ErrNoCredentials) })
+	require.Len(t, silent.Take(), 1)
+}
+
 func TestCredentialsComeFromTheDefaultChainOrAnEndpoint(t *testing.T) {
 	server := s3test.Start(t)
 	name := server.NewBucket(t)

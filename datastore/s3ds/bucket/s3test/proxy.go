@@ -77,7 +77,10 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 	}
 	s.Start()
 	p.URL = s.URL
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		s.CloseClientConnections() // whoever still hangs is let go
+		s.Close()
+	})
 	return p
 }
 
