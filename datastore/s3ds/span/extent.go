@@ -59,7 +59,9 @@ func (r *Reader) object(key string) *object {
 		o = &object{id: id, cells: make(map[int64][]*extent)}
 		r.objects[id] = o
 	}
-	o.key = key
+	if o.key == "" {
+		o.key = key // requests read it without the lock, from now on
+	}
 	return o
 }
 

@@ -481,10 +481,10 @@ func TestRandomHistories(t *testing.T) {
 			full.Store(dice(3) == 0)
 			var wg sync.WaitGroup
 			errs := make(chan error, 8)
-			for range 8 {
+			for range 6 {
 				start, step, dropped := dice(len(w.blocks)), dice(3)-1, dice(50)
 				wg.Go(func() {
-					for i := range 25 {
+					for i := range 16 {
 						at := (start + i*step + len(w.blocks)) % len(w.blocks)
 						if step == 0 {
 							at = dice(len(w.blocks))

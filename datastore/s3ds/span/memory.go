@@ -40,28 +40,44 @@ func (r *Reader) take(ctx context.Context, e *extent) error {
 	return nil
 }
 
-// evict gives one extent's memory back: the least recently used one that is on disk, else one that was read, else any.
+// evictScan is how many of the extents used least recently are looked at for one that costs nothing to evict. A window has 16.
+const evictScan = 64
+
+// evict gives one extent's memory back: of those used least recently one that is on disk, else one that was read, else the first.
 func (r *Reader) evict() bool {
-	for _, may := range []func(*extent) bool{
-		func(e *extent) bool { return e.file != nil },
-		func(e *extent) bool { return e.read },
-		func(e *extent) bool { return true },
+	for _, choice := range []struct {
+		may  func(*extent) bool
+		scan int
+	}{
+		{func(e *extent) bool { return e.file != nil }, evictScan},
+		{func(e *extent) bool { return e.read }, evictScan},
+		{func(*extent) bool { return true }, r.memory.lru.Len()}, // all but those that are being copied
 	} {
-		for el := r.memory.lru.Front(); el != nil; el = el.Next() {
-			if e := el.Value.(*extent); e.pins == 0 && may(e) {
-				if e.file == nil {
-					if r.disk.enabled() {
-						r.stats.CacheSkipped++
-					}
-					r.drop(e)
-				} else {
-					r.memory.remove(e)
-				}
+		el := r.memory.lru.Front()
+		for range choice.scan {
+			if el == nil {
+				break
+			}
+			if e := el.Value.(*extent); e.pins == 0 && choice.may(e) {
+				r.forget(e)
 				return true
 			}
+			el = el.Next()
 		}
 	}
 	return false
+}
+
+// forget takes a whole extent out of memory; if the disk has not got it, it is gone.
+func (r *Reader) forget(e *extent) {
+	if e.file != nil {
+		r.memory.remove(e)
+		return
+	}
+	if r.disk.enabled() {
+		r.stats.CacheSkipped++
+	}
+	r.drop(e)
 }
 
 // whole puts an extent that is filled up for eviction.

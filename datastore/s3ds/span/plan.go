@@ -48,15 +48,16 @@ type stream struct {
 }
 
 // distance is how many bytes lie between a place and another one that comes later, in the order of packs; negative if
-// it comes earlier in the same pack. ok is false if they are too far apart to say.
-func (r *Reader) distance(from place, to Pack, at int64) (d int64, ok bool) {
+// it comes earlier in the same pack. ok is false if it is in another pack and more than limit away: so Next is asked only where
+// the answer matters, and not for each of the streams that never went on.
+func (r *Reader) distance(from place, to Pack, at, limit int64) (d int64, ok bool) {
 	if from.pack.Key == to.Key {
 		return at - from.at, true
 	}
 	p := from.pack
 	d = p.End - from.at
 	for range maxHops {
-		if d > lookahead*r.o.MaxWindow {
+		if d > limit {
 			return 0, false
 		}
 		next, ok := r.o.Next(p.Key)
@@ -95,7 +96,7 @@ func (r *Reader) plan(o *object, b Block) *fetch {
 	}
 	switch {
 	case sequential:
-		if d, ok := r.distance(s.place, b.Pack, end); ok && d > 0 {
+		if d, ok := r.distance(s.place, b.Pack, end, skip+b.Length); ok && d > 0 {
 			s.place = place{b.Pack, end}
 		}
 		s.used = r.clock
@@ -115,11 +116,15 @@ func (r *Reader) streamOf(b Block) (best *stream, sequential, ahead bool) {
 	var found []*stream
 	nearest := int64(0)
 	for _, s := range r.streams {
-		d, ok := r.distance(s.place, b.Pack, b.Offset)
+		reach := max(near, min(s.window, skip))
+		limit := reach
+		if s.window >= r.maxFetch {
+			limit = lookahead * r.o.MaxWindow
+		}
+		d, ok := r.distance(s.place, b.Pack, b.Offset, limit)
 		if !ok {
 			continue
 		}
-		reach := max(near, min(s.window, skip))
 		switch {
 		case d >= 0 && d <= reach, d < 0 && -d <= s.window:
 			d = max(d, -d)
