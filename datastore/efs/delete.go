@@ -167,24 +167,29 @@ func (d *Datastore) settle(ctx context.Context) error {
 
 	var changed []*shard
 	for _, s := range d.allShards() {
-		s.mu.Lock()
+		s.mu.RLock()
 		if s.removals {
 			changed = append(changed, s)
-			s.removals = false
 		}
-		s.mu.Unlock()
+		s.mu.RUnlock()
 	}
-	err := each(cap(d.writes), changed, func(s *shard) error {
-		err := d.fsys.SyncDir(d.dir(s.name))
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		s.mu.Lock()
-		s.removals = true
-		s.mu.Unlock()
-		return explain("sync deletes", err)
-	})
-	return errors.Join(r.errs.take(), err)
+	err := each(cap(d.writes), changed, d.syncRemovals)
+	return errors.Join(r.errs.take(), explain("sync deletes", err))
+}
+
+// syncRemovals makes the removals from a shard durable.
+func (d *Datastore) syncRemovals(s *shard) error {
+	s.mu.Lock()
+	s.removals = false
+	s.mu.Unlock()
+	err := d.fsys.SyncDir(d.dir(s.name))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s.mu.Lock()
+	s.removals = true
+	s.mu.Unlock()
+	return err
 }
 
 // Sync returns once all deletes that returned before are durable, and with any

@@ -79,7 +79,7 @@ func establish(fsys vfs.FS, cfg Config, shardFunc *flatfs.ShardIdV1) error {
 			return fmt.Errorf("efs: the store in %s has the shard function %s, and the setting \"shardFunc\" says %s: correct the setting",
 				cfg.Path, have, shardFunc)
 		}
-		return nil
+		return settleNames(fsys, cfg)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return explain("open store", err)
@@ -108,7 +108,20 @@ func establish(fsys vfs.FS, cfg Config, shardFunc *flatfs.ShardIdV1) error {
 	if err := writeFile(fsys, filepath.Join(cfg.Path, newTempName()), sharding, []byte(shardFunc.String()+"\n")); err != nil {
 		return explain("create store", err)
 	}
-	return explain("create store", fsys.SyncDir(filepath.Dir(cfg.Path)))
+	return settleNames(fsys, cfg)
+}
+
+// settleNames makes the names of the store, of its own files and of its shards
+// durable: who made them may have been killed before doing so.
+func settleNames(fsys vfs.FS, cfg Config) error {
+	if err := fsys.SyncDir(cfg.Path); err != nil {
+		return explain("open store", err)
+	}
+	err := fsys.SyncDir(filepath.Dir(cfg.Path))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // a parent that we may not even read was made by somebody else, before
+	}
+	return explain("open store", err)
 }
 
 // writeFile replaces a file, durably and at once. A crash may leave tmp behind.

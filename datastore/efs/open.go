@@ -211,6 +211,11 @@ func (d *Datastore) check(s *shard, now int64, closed bool) (info vfs.Info, agai
 			return info, false, err
 		}
 	}
+	// A process that was killed may have changed the directory and not synced
+	// it. What is told from here on must be durable.
+	if err := d.fsys.SyncDir(d.dir(s.name)); err != nil {
+		return info, false, err
+	}
 	s.stamp, s.stamped, s.racy = found.info.Stamp, len(found.temps) == 0, young(found.info.Stamp, now)
 	return found.info, true, nil
 }
