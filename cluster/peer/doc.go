@@ -14,7 +14,8 @@
 //     node which was away fetches what it missed
 //   - pins that failed while the IPFS node was away are retried as soon as it
 //     is back, instead of at the next recovery round
-//   - readiness (package health)
+//   - readiness (package health), and an end that finishes what clients have
+//     begun (package gate)
 //
 // CRDT consensus is the only one; the IPFS proxy is never started.
 //

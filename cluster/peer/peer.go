@@ -10,7 +10,6 @@ import (
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/allocator/balanced"
 	"github.com/ipfs-cluster/ipfs-cluster/api/pinsvcapi"
-	"github.com/ipfs-cluster/ipfs-cluster/api/rest"
 	"github.com/ipfs-cluster/ipfs-cluster/config"
 	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
 	"github.com/ipfs-cluster/ipfs-cluster/informer/disk"
@@ -23,6 +22,7 @@ import (
 	dual "github.com/libp2p/go-libp2p-kad-dht/dual"
 	"github.com/libp2p/go-libp2p/core/host"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
@@ -40,6 +40,7 @@ type Peer struct {
 	dht     *dual.DHT
 	store   store.Datastore
 	health  *health.Health
+	gate    *gate.Gate
 
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -78,10 +79,11 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up tracing: %w", err)
 	}
-	restAPI, err := rest.NewAPI(ctx, c.REST)
+	restAPI, front, err := openREST(ctx, c.REST)
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}
+	p.gate = front
 	apis := []ipfscluster.API{restAPI}
 	if c.Pinning != nil {
 		pinning, err := pinsvcapi.NewAPI(ctx, c.Pinning)
@@ -161,18 +163,21 @@ func (p *Peer) repair(ctx context.Context, namespace string) error {
 // Done is closed when the peer has ended, by Stop or by itself.
 func (p *Peer) Done() <-chan struct{} { return p.cluster.Done() }
 
-// Stop ends the peer in order: it becomes not ready, stops taking requests,
-// writes what is left, says goodbye to the other peers and closes the store. It
-// returns when that is done or the context ends, whichever is first; in the
-// latter case the process should exit, which loses nothing that was
-// acknowledged.
+// closingShare is the part of the time for a shutdown that is kept for closing
+// down after requests in flight were waited for: closing takes milliseconds to
+// seconds, a fifth of the default 100 s is 20 s.
+const closingShare = 5
+
+// Stop ends the peer in order: it becomes not ready, refuses new requests with
+// 503 and Retry-After, finishes those in flight, writes what is left, and closes
+// the consensus, its connections and the store. It returns when that is done or
+// the context ends, whichever is first; in the latter case the process should
+// exit, which loses nothing that was acknowledged. Requests in flight may take
+// all but the last fifth of the context's time.
 func (p *Peer) Stop(ctx context.Context) error {
 	p.health.NotReady("shutting down")
 	done := make(chan error, 1)
-	go func() {
-		err := p.cluster.Shutdown(ctx)
-		done <- errors.Join(err, p.close())
-	}()
+	go func() { done <- p.stop(ctx) }()
 	select {
 	case err := <-done:
 		return err
@@ -181,11 +186,28 @@ func (p *Peer) Stop(ctx context.Context) error {
 	}
 }
 
+func (p *Peer) stop(ctx context.Context) error {
+	draining, cancel := ctx, func() {}
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		draining, cancel = context.WithTimeoutCause(ctx, left-left/closingShare, errors.New("their time is up"))
+	}
+	err := p.gate.Drain(draining)
+	cancel()
+	if err != nil {
+		logger.Warnf("shutting down although %s", err)
+	}
+	return errors.Join(p.cluster.Shutdown(ctx), p.close())
+}
+
 // close releases what Start acquired and the cluster does not own.
 func (p *Peer) close() error {
 	p.cancel()
 	p.tasks.Wait()
 	var errs []error
+	if p.gate != nil {
+		errs = append(errs, p.gate.Close())
+	}
 	if p.dht != nil {
 		errs = append(errs, p.dht.Close())
 	}

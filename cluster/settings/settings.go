@@ -573,9 +573,6 @@ func (l *loader) beyondLoopback(name, def string) []string {
 		if err != nil {
 			continue
 		}
-		if _, err := a.ValueForProtocol(ma.P_UNIX); err == nil {
-			continue
-		}
 		if !manet.IsIPLoopback(a) {
 			out = append(out, one)
 		}

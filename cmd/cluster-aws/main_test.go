@@ -126,7 +126,7 @@ func (e peerEnv) start(t *testing.T) *running {
 	})
 	require.Eventually(t, func() bool {
 		code, _ := r.get("/livez")
-		return code == http.StatusOK && strings.Contains(r.output(), "RESTAPI (HTTP")
+		return code == http.StatusOK && strings.Contains(r.output(), "REST API: ")
 	}, time.Minute, 10*time.Millisecond, "the daemon does not start")
 	return r
 }

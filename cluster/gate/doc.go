@@ -1,0 +1,14 @@
+// Package gate stands between the clients of the REST API and ipfs-cluster's
+// API component, so that a peer can stop without cutting requests off.
+//
+// The component has no such notion: told to stop, it closes its listeners and
+// forgets what is in flight. So it listens on an ephemeral loopback port, and
+// the gate, on the address of the settings, passes every request on, byte for
+// byte: credentials (which the component checks), streaming bodies in both
+// directions at once (an add is answered while it is being sent), and trailers
+// (an add that fails late says so in one). The price is one copy of the bytes
+// over loopback.
+//
+// When the gate drains, new requests are answered 503 with Retry-After, and
+// those in flight are finished.
+package gate

@@ -1,0 +1,154 @@
+package gate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// RetryAfter is what a client that comes during a drain is told to wait. A load
+// balancer has found another peer by then.
+const RetryAfter = 5 * time.Second
+
+// Options are the limits of the public side. Zero means none.
+type Options struct {
+	TLS               *tls.Config
+	ReadTimeout       time.Duration
+	ReadHeaderTimeout time.Duration
+	WriteTimeout      time.Duration
+	IdleTimeout       time.Duration
+	MaxHeaderBytes    int
+	// Log receives what goes wrong between the gate and the component.
+	Log *log.Logger
+}
+
+// Gate is an open gate. Its methods are safe for concurrent use.
+type Gate struct {
+	server *http.Server
+	proxy  *httputil.ReverseProxy
+	served sync.WaitGroup
+
+	mu       sync.Mutex
+	inFlight int
+	draining bool
+	empty    chan struct{} // closed when draining and nothing is in flight
+}
+
+// Open serves the listeners and passes requests on to backend (host:port).
+func Open(listeners []net.Listener, backend string, opts Options) *Gate {
+	g := &Gate{empty: make(chan struct{})}
+	target := &url.URL{Scheme: "http", Host: backend}
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host
+			// As it came: what is valid in it is the component's to say.
+			r.Out.URL.RawQuery = r.In.URL.RawQuery
+			// The gate has accepted the body; the component need not be asked.
+			r.Out.Header.Del("Expect")
+		},
+		Transport: &http.Transport{
+			DisableCompression:  true, // bytes pass as they are
+			MaxIdleConnsPerHost: 64,
+			IdleConnTimeout:     time.Minute,
+		},
+		FlushInterval: -1, // at once: an add reports file by file
+		ErrorLog:      opts.Log,
+	}
+	g.server = &http.Server{
+		Handler:           g,
+		ReadTimeout:       opts.ReadTimeout,
+		ReadHeaderTimeout: opts.ReadHeaderTimeout,
+		WriteTimeout:      opts.WriteTimeout,
+		IdleTimeout:       opts.IdleTimeout,
+		MaxHeaderBytes:    opts.MaxHeaderBytes,
+		ErrorLog:          opts.Log,
+	}
+	for _, l := range listeners {
+		if opts.TLS != nil {
+			l = tls.NewListener(l, opts.TLS)
+		}
+		g.served.Go(func() {
+			if err := g.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				opts.Log.Printf("the REST API's listener on %s ended: %v", l.Addr(), err)
+			}
+		})
+	}
+	return g
+}
+
+// ServeHTTP passes one request on, or refuses it while draining.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.enter() {
+		w.Header().Set("Retry-After", strconv.Itoa(int(RetryAfter.Seconds())))
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, `{"code":%d,"message":"this peer is shutting down; try again"}`+"\n", http.StatusServiceUnavailable)
+		return
+	}
+	defer g.leave()
+	// HTTP/1 servers otherwise stop reading the request when they answer. Only
+	// HTTP/2 cannot be told so, and does not need to be.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	g.proxy.ServeHTTP(w, r)
+}
+
+func (g *Gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		return false
+	}
+	g.inFlight++
+	return true
+}
+
+func (g *Gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inFlight--
+	if g.draining && g.inFlight == 0 {
+		close(g.empty)
+	}
+}
+
+// Drain refuses new requests from now on and waits until those in flight are
+// done, or the context ends; the error then says how many are left.
+func (g *Gate) Drain(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.draining {
+		g.draining = true
+		if g.inFlight == 0 {
+			close(g.empty)
+		}
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.empty:
+		return nil
+	case <-ctx.Done():
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return fmt.Errorf("%d requests were still running: %w", g.inFlight, context.Cause(ctx))
+	}
+}
+
+// Close closes the listeners and cuts what is still in flight.
+func (g *Gate) Close() error {
+	err := g.server.Close()
+	g.served.Wait()
+	if err != nil {
+		return fmt.Errorf("close the REST API's listeners: %w", err)
+	}
+	return nil
+}

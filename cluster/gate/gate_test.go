@@ -1,0 +1,150 @@
+package gate
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func open(t *testing.T, backend http.HandlerFunc) (*Gate, string) {
+	inner := httptest.NewServer(backend)
+	t.Cleanup(inner.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	g := Open([]net.Listener{l}, inner.Listener.Addr().String(), Options{Log: log.New(io.Discard, "", 0)})
+	t.Cleanup(func() { require.NoError(t, g.Close()) })
+	return g, "http://" + l.Addr().String()
+}
+
+func TestRequestsPassUntouched(t *testing.T) {
+	_, u := open(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		w.Header().Set("X-Saw", strings.Join([]string{r.Method, r.URL.String(), r.Host, user, password, r.Header.Get("Accept-Encoding"), r.Header.Get("X-Forwarded-For")}, "|"))
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = w.Write(body)
+	})
+	req, err := http.NewRequest(http.MethodPost, u+"/pins/ipfs/x?a=b;c&d=%2F", strings.NewReader("body"))
+	require.NoError(t, err)
+	req.Host = "cluster.example"
+	req.SetBasicAuth("admin", "pw")
+	req.Header.Set("Accept-Encoding", "identity")
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusAccepted, res.StatusCode)
+	require.Equal(t, "body", string(body))
+	require.Equal(t, "POST|/pins/ipfs/x?a=b;c&d=%2F|cluster.example|admin|pw|identity|", res.Header.Get("X-Saw"))
+}
+
+// conversation is a backend like the streaming add: it answers every line of
+// the request before it reads the next one, and ends with a trailer.
+func conversation(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Trailer", "X-Stream-Error")
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	lines := bufio.NewScanner(r.Body)
+	for lines.Scan() {
+		_, _ = io.WriteString(w, "got "+lines.Text()+"\n")
+		w.(http.Flusher).Flush()
+	}
+	w.Header().Set("X-Stream-Error", "failed late")
+}
+
+type talk struct {
+	t   *testing.T
+	in  *io.PipeWriter
+	res *http.Response
+	out *bufio.Reader
+}
+
+func startTalk(t *testing.T, u string) *talk {
+	in, w := io.Pipe()
+	req, err := http.NewRequest(http.MethodPost, u+"/add", in)
+	require.NoError(t, err)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, res.Body.Close()) })
+	return &talk{t: t, in: w, res: res, out: bufio.NewReader(res.Body)}
+}
+
+func (c *talk) say(line string) {
+	_, err := io.WriteString(c.in, line+"\n")
+	require.NoError(c.t, err)
+	got, err := c.out.ReadString('\n')
+	require.NoError(c.t, err)
+	require.Equal(c.t, "got "+line+"\n", got)
+}
+
+func (c *talk) end() {
+	require.NoError(c.t, c.in.Close())
+	_, err := c.out.ReadByte()
+	require.ErrorIs(c.t, err, io.EOF)
+	require.Equal(c.t, "failed late", c.res.Trailer.Get("X-Stream-Error"))
+}
+
+func TestBothDirectionsAtOnceAndTrailers(t *testing.T) {
+	_, u := open(t, conversation)
+	c := startTalk(t, u)
+	for range 100 {
+		c.say(strings.Repeat("x", 10_000))
+	}
+	c.end()
+}
+
+func TestDrainFinishesWhatIsInFlightAndRefusesTheRest(t *testing.T) {
+	g, u := open(t, conversation)
+	c := startTalk(t, u)
+	c.say("before")
+
+	drained := make(chan error, 1)
+	go func() { drained <- g.Drain(context.Background()) }()
+	require.Eventually(t, func() bool {
+		res, err := http.Get(u + "/id")
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") == "5"
+	}, 10*time.Second, time.Millisecond)
+	c.say("during")
+	select {
+	case err := <-drained:
+		t.Fatal("drained with a request in flight", err)
+	default:
+	}
+	c.end()
+	require.NoError(t, <-drained)
+	require.NoError(t, g.Drain(context.Background()), "again")
+}
+
+func TestDrainIsBounded(t *testing.T) {
+	g, u := open(t, conversation)
+	c := startTalk(t, u)
+	c.say("before")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorContains(t, g.Drain(ctx), "1 requests were still running")
+	c.end()
+}
+
+func TestAnIdleGateDrainsAtOnce(t *testing.T) {
+	g, _ := open(t, conversation)
+	require.NoError(t, g.Drain(context.Background()))
+}
