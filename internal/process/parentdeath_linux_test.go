@@ -43,14 +43,25 @@ func parent(dir string) {
 			pid <- p.PID()
 		}()
 		child := <-pid
-		for tid := <-thread; ; runtime.Gosched() {
-			if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid)); os.IsNotExist(err) {
+		gone := fmt.Sprintf("/proc/self/task/%d", <-thread)
+		for poll := time.Tick(time.Millisecond); ; <-poll {
+			if _, err := os.Stat(gone); os.IsNotExist(err) {
 				break
 			}
+			exitIfAlone()
 		}
 		fmt.Println(child)
 	}
-	select {}
+	for range time.Tick(time.Second) {
+		exitIfAlone()
+	}
+}
+
+// exitIfAlone ends the parent when the test that started it was killed.
+func exitIfAlone() {
+	if os.Getppid() == 1 {
+		os.Exit(1)
+	}
 }
 
 // A child must survive the thread its start was asked from, and must not
@@ -61,6 +72,7 @@ func TestChildrenDieWithTheParentAndNotBefore(t *testing.T) {
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill() })
 	lines := bufio.NewScanner(out)
 	var pids []int
 	for len(pids) < 3 && lines.Scan() {
