@@ -18,17 +18,15 @@ const dialTimeout = 2 * time.Second
 
 // newTransport is a plain HTTP/1.1 client without a mind of its own: no
 // decompression, no proxy from the environment, no limit on how long an answer
-// takes. A target may refuse an upload that expects "100 Continue" before any
-// of it was sent.
+// takes.
 //
 // idle is how many unused connections to keep per target, negative for none.
 func newTransport(idle int) *http.Transport {
 	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   idle,
-		IdleConnTimeout:       30 * time.Second, // below the 60 s and more after which servers hang up
-		ExpectContinueTimeout: time.Second,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: idle,
+		IdleConnTimeout:     30 * time.Second, // below the 60 s and more after which servers hang up
 	}
 }
 

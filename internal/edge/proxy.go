@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -40,6 +41,7 @@ func NewProxy(group *Group, access, problems *log.Logger) *Proxy {
 func rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.Host = pr.In.Host
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	pr.Out.Header.Del("Expect") // answered on this hop, see invite
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if values, ok := pr.In.Header[name]; ok {
 			pr.Out.Header[name] = append([]string(nil), values...)
@@ -75,6 +77,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	// HTTP/1 only; where it is not supported it is not needed.
 	_ = http.NewResponseController(w).EnableFullDuplex()
+	p.invite(w, r)
 	rec := &record{}
 	out := &countingWriter{ResponseWriter: w}
 	defer func() {
@@ -92,6 +95,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	p.forward.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+}
+
+// invite tells a client that waits for "100 Continue" to send its body. It is
+// not left to the target: the cluster API answers an add before it reads, and
+// a client that sees an answer first may take its body for unwanted and never
+// send it, while the API waits for it.
+func (p *Proxy) invite(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Expect"), "100-continue") && p.group.Ready() {
+		w.WriteHeader(http.StatusContinue)
+	}
 }
 
 // CloseIdleConnections closes connections to targets that are not in use.

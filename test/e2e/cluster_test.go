@@ -215,6 +215,13 @@ func runs(pid int) bool {
 	return !strings.HasPrefix(after, "Z")
 }
 
+// reaped says whether a process is gone with all its threads, and its sockets
+// with it.
+func reaped(pid int) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // freePorts finds a base of forty ports that are free, below the range that the
 // system gives to clients.
 func freePorts(t *testing.T) int {

@@ -245,7 +245,7 @@ func (c *cluster) checkDeathOfOneTask(t *testing.T, root string, tree []file) ma
 	killed := time.Now()
 	// What is under way at a task when it is killed fails; what comes after
 	// must not.
-	require.Eventually(t, func() bool { return !runs(victim.PIDs.IPFS) && !runs(victim.PIDs.Cluster) }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return reaped(victim.PIDs.IPFS) && reaped(victim.PIDs.Cluster) }, patience, time.Millisecond)
 	pinned := map[string]file{}
 	for i := range 5 {
 		f := file{path: "meanwhile.txt", text: fmt.Sprintf("made while %s was down, %d, %d", victim.Name, i, killed.UnixNano())}
