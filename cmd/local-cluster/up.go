@@ -109,7 +109,7 @@ func greet(w io.Writer, dir string, d topology.Description) error {
 %s
   add a folder     CID=$(%s add%s --quiet %s)
   watch the pins   %s pins%s --watch
-  fetch a file     curl %s/ipfs/$CID/hello.txt
+  fetch a file     curl -s %s/ipfs/$CID/hello.txt
 
   Logs are in %s. Ctrl-C ends everything; the next start resumes.
 

@@ -160,6 +160,23 @@ func TestACrashedChildEndsEverything(t *testing.T) {
 	}
 }
 
+// A supervisor that is killed takes everything with it, and the next one starts
+// at once on the same ports.
+func TestNothingOutlivesTheSupervisor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	c := up(t, dir, nil, "--blockstore", "flatfs", "--tasks", "1")
+	pids := c.status(t).pids()
+	ids := c.peerIDs(t)
+	require.NoError(t, c.cmd.Process.Kill())
+	<-c.exited
+	for _, pid := range pids {
+		require.Eventually(t, func() bool { return !runs(pid) }, patience, poll, "process %d is left", pid)
+	}
+	c = up(t, dir, nil, "--blockstore", "flatfs", "--tasks", "1")
+	require.Equal(t, ids, c.peerIDs(t))
+	c.end(t)
+}
+
 // A process that does not react to SIGTERM cannot hold up the end, and a second
 // signal does not wait for it at all.
 func TestAStuckChildCannotHoldUpTheEnd(t *testing.T) {

@@ -3,9 +3,11 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -62,9 +64,29 @@ func TestAnS3ServerThatAlreadyRuns(t *testing.T) {
 	require.NoError(t, err)
 	c.awaitPinned(t, cid)
 	require.NoError(t, sameFile(c.desc.Gateway, cid, f))
+	checkCommands(t, c)
 	c.end(t)
 	refused(t, env, []string{"--dir", dir, "--base-port", base, "--tasks", "1"},
 		"bucket given of an S3 server of its own", "--s3-endpoint")
 	refused(t, env, []string{"--dir", dir, "--base-port", base, "--tasks", "1", "--s3-endpoint", endpoint, "--s3-bucket", "other"},
 		"in the bucket given, not other", "--s3-bucket given")
+}
+
+// checkCommands tries the commands that a person is shown.
+func checkCommands(t *testing.T, c *cluster) {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "photos")
+	require.NoError(t, os.MkdirAll(filepath.Join(folder, "empty"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "a+b ü.txt"), []byte("a photo"), 0o600))
+	run := func(args ...string) string {
+		cmd := exec.Command(filepath.Join(bin, "local-cluster"), append(args, "--dir", c.dir)...)
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		return string(out)
+	}
+	root := strings.TrimSpace(run("add", "--quiet", folder))
+	require.True(t, strings.HasSuffix(run("pins", "--watch", root), root+"  photos  task-1 pinned\n"))
+	require.NoError(t, sameFile(c.desc.Gateway, root, file{path: "a+b ü.txt", text: "a photo"}))
+	_, err := call(http.MethodGet, c.desc.Gateway+"/ipfs/"+root+"/empty/", "", "")
+	require.NoError(t, err, "empty folders are kept")
 }
