@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"time"
 )
 
 // Bucket is a store of named objects. Keys are non-empty UTF-8 without a leading slash, at most 1,024 bytes.
@@ -40,6 +41,10 @@ type Info struct {
 	Key  string
 	Size int64  // bytes
 	ETag string // opaque; equal as long as the content is the same; may be empty
+
+	// Modified is when the object was written, and Clock what the server's clock said when it described the object (zero in a List): to
+	// the second, and zero where the server does not tell. One less the other is the age of the object, whatever the clock of this machine says.
+	Modified, Clock time.Time
 }
 
 // Range selects bytes of an object: Length bytes from Offset on, fewer if the object ends earlier. Length 0 means

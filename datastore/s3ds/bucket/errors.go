@@ -13,6 +13,10 @@ var (
 	ErrNotFound = errors.New("object not found")
 	// ErrInvalidRange: the range begins at or behind the end of the object.
 	ErrInvalidRange = errors.New("range not satisfiable")
+	// ErrPreconditionFailed: the Condition of a PutIf did not hold.
+	ErrPreconditionFailed = errors.New("precondition failed")
+	// ErrUnsupported: the bucket does not know how to do that.
+	ErrUnsupported = errors.New("not supported by this bucket")
 	// ErrNoBucket: there is no such bucket.
 	ErrNoBucket = errors.New("bucket does not exist")
 	// ErrAccessDenied: credentials were sent and refused for this operation.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,6 +36,10 @@ func Run(t *testing.T, open func(t *testing.T) bucket.Bucket) {
 		{"a list can be left early and taken up again", listAfter},
 		{"delete takes any number of keys", manyDeletes},
 		{"delete of nothing and of what is not there is no error", deleteMissing},
+		{"a conditional put creates once", createOnce},
+		{"a conditional put replaces what it knows, and nothing else", replaceKnown},
+		{"of many conditional puts one succeeds", oneWins},
+		{"the server tells the age of an object", age},
 		{"calls run in parallel", parallel},
 		{"a cancelled context ends every call", cancelled},
 		{"a cancelled context ends a body", cancelledBody},
@@ -71,9 +76,10 @@ func wholeObjects(t *testing.T, b bucket.Bucket) {
 		require.EqualValues(t, size, info.Size)
 		head, err := b.Head(t.Context(), key)
 		require.NoError(t, err)
-		if head.ETag == "" {
-			head.ETag = info.ETag // may be left out
+		if head.ETag == "" { // may be left out
+			head.ETag, head.Modified = info.ETag, info.Modified
 		}
+		info.Clock, head.Clock = time.Time{}, time.Time{} // asked twice
 		require.Equal(t, info, head)
 	}
 }
@@ -219,6 +225,80 @@ func deleteMissing(t *testing.T, b bucket.Bucket) {
 	require.Empty(t, keys(t, b, "", ""))
 }
 
+func putIf(t testing.TB, b bucket.Bucket, key, data string, cond bucket.Condition) (bucket.Info, error) {
+	t.Helper()
+	return bucket.PutIf(t.Context(), b, key, strings.NewReader(data), cond)
+}
+
+func createOnce(t *testing.T, b bucket.Bucket) {
+	made, err := putIf(t, b, "lock", "first", bucket.Condition{Absent: true})
+	require.NoError(t, err)
+	_, err = putIf(t, b, "lock", "second", bucket.Condition{Absent: true})
+	require.ErrorIs(t, err, bucket.ErrPreconditionFailed)
+	require.NotErrorIs(t, err, bucket.ErrNotFound)
+	got, info := Read(t, b, "lock", bucket.Range{})
+	require.Equal(t, "first", string(got))
+	require.Equal(t, info.ETag, made.ETag)
+	require.Equal(t, info.Size, made.Size)
+	require.NoError(t, b.Delete(t.Context(), "lock"))
+	_, err = putIf(t, b, "lock", "third", bucket.Condition{Absent: true})
+	require.NoError(t, err)
+}
+
+func replaceKnown(t *testing.T, b bucket.Bucket) {
+	_, err := putIf(t, b, "lock", "x", bucket.Condition{ETag: `"0123456789abcdef0123456789abcdef"`})
+	require.Error(t, err, "nothing is there")
+	require.Empty(t, keys(t, b, "", ""))
+	one, err := putIf(t, b, "lock", "one", bucket.Condition{Absent: true})
+	require.NoError(t, err)
+	two, err := putIf(t, b, "lock", "two", bucket.Condition{ETag: one.ETag})
+	require.NoError(t, err)
+	require.NotEqual(t, one.ETag, two.ETag)
+	_, err = putIf(t, b, "lock", "three", bucket.Condition{ETag: one.ETag})
+	require.ErrorIs(t, err, bucket.ErrPreconditionFailed)
+	got, _ := Read(t, b, "lock", bucket.Range{})
+	require.Equal(t, "two", string(got))
+}
+
+func oneWins(t *testing.T, b bucket.Bucket) {
+	begin, err := putIf(t, b, "lock", "begin", bucket.Condition{Absent: true})
+	require.NoError(t, err)
+	for name, cond := range map[string]bucket.Condition{"fresh": {Absent: true}, "lock": {ETag: begin.ETag}} {
+		errs := make([]error, 16)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { _, errs[i] = putIf(t, b, name, fmt.Sprint("writer ", i), cond) })
+		}
+		wg.Wait()
+		won := -1
+		for i, err := range errs {
+			if err == nil {
+				require.Negative(t, won, "writers %d and %d both succeeded", won, i)
+				won = i
+				continue
+			}
+			require.ErrorIs(t, err, bucket.ErrPreconditionFailed)
+		}
+		require.GreaterOrEqual(t, won, 0, "nobody succeeded")
+		got, _ := Read(t, b, name, bucket.Range{})
+		require.Equal(t, fmt.Sprint("writer ", won), string(got))
+	}
+}
+
+func age(t *testing.T, b bucket.Bucket) {
+	made, err := putIf(t, b, "key", "x", bucket.Condition{Absent: true})
+	require.NoError(t, err)
+	require.False(t, made.Clock.IsZero())
+	_, info := Read(t, b, "key", bucket.Range{Length: 1})
+	require.False(t, info.Modified.Before(made.Clock.Add(-time.Minute)), "written at %s, answered at %s", info.Modified, made.Clock)
+	require.False(t, info.Modified.After(info.Clock))
+	require.False(t, info.Clock.Before(made.Clock))
+	for listed, err := range b.List(t.Context(), "key", "") {
+		require.NoError(t, err)
+		require.WithinDuration(t, info.Modified, listed.Modified, time.Second)
+	}
+}
+
 func parallel(t *testing.T, b bucket.Bucket) {
 	errs := make([]error, 64)
 	var wg sync.WaitGroup
@@ -260,8 +340,9 @@ func cancelled(t *testing.T, b bucket.Bucket) {
 	for _, err := range b.List(ctx, "", "") {
 		listErr = err
 	}
+	_, putIfErr := bucket.PutIf(ctx, b, "new", strings.NewReader("x"), bucket.Condition{Absent: true})
 	for name, err := range map[string]error{
-		"put": b.Put(ctx, "new", strings.NewReader("x")), "get": getErr, "head": headErr, "list": listErr,
+		"put": b.Put(ctx, "new", strings.NewReader("x")), "put if": putIfErr, "get": getErr, "head": headErr, "list": listErr,
 		"delete one": b.Delete(ctx, "there"), "delete many": b.Delete(ctx, "there", "and more"), "check": b.Check(ctx),
 	} {
 		require.ErrorIs(t, err, context.Canceled, name)

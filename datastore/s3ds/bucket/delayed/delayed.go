@@ -53,7 +53,7 @@ type Bucket struct {
 	random *rand.Rand
 }
 
-var _ bucket.Bucket = (*Bucket)(nil)
+var _ bucket.Conditional = (*Bucket)(nil)
 
 // Wrap returns b with the latency of m.
 func Wrap(b bucket.Bucket, m Model) *Bucket {
@@ -86,6 +86,22 @@ func (b *Bucket) wait(ctx context.Context, d float64) error {
 
 // Put implements bucket.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	if err := b.upload(ctx, body); err != nil {
+		return err
+	}
+	return b.next.Put(ctx, key, body)
+}
+
+// PutIf implements bucket.Conditional.
+func (b *Bucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (bucket.Info, error) {
+	if err := b.upload(ctx, body); err != nil {
+		return bucket.Info{}, err
+	}
+	return bucket.PutIf(ctx, b.next, key, body, cond)
+}
+
+// upload waits for a body to be sent and the answer to begin.
+func (b *Bucket) upload(ctx context.Context, body io.Seeker) error {
 	at, err := body.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return err
@@ -100,10 +116,7 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error 
 	if err := b.transfer(ctx, end-at); err != nil {
 		return err
 	}
-	if err := b.firstByte(ctx, bucket.OpPut); err != nil {
-		return err
-	}
-	return b.next.Put(ctx, key, body)
+	return b.firstByte(ctx, bucket.OpPut)
 }
 
 // Get implements bucket.Bucket. The body arrives at the model's throughput.

@@ -55,7 +55,7 @@ type Bucket struct {
 	rules []*rule
 }
 
-var _ bucket.Bucket = (*Bucket)(nil)
+var _ bucket.Conditional = (*Bucket)(nil)
 
 // Wrap returns b with no rules.
 func Wrap(b bucket.Bucket) *Bucket { return &Bucket{next: b} }
@@ -106,6 +106,12 @@ func (b *Bucket) do(op bucket.Op, call func() error, keys ...string) error {
 // Put implements bucket.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error {
 	return b.do(bucket.OpPut, func() error { return b.next.Put(ctx, key, body) }, key)
+}
+
+// PutIf implements bucket.Conditional.
+func (b *Bucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (info bucket.Info, err error) {
+	err = b.do(bucket.OpPut, func() error { info, err = bucket.PutIf(ctx, b.next, key, body, cond); return err }, key)
+	return info, err
 }
 
 // Get implements bucket.Bucket.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 )
@@ -22,26 +23,64 @@ const pageSize = 1000
 
 // Bucket is a bucket.Bucket in memory. Safe for concurrent use.
 type Bucket struct {
+	// Now is the clock of the server, to be set before the first call; time.Now by default. It is read to the second, as servers tell it.
+	Now func() time.Time
+
 	mu      sync.RWMutex
-	objects map[string][]byte
+	objects map[string]object
 }
 
+type object struct {
+	data     []byte
+	modified time.Time
+}
+
+var _ bucket.Conditional = (*Bucket)(nil)
+
 // New returns an empty bucket.
-func New() *Bucket { return &Bucket{objects: map[string][]byte{}} }
+func New() *Bucket { return &Bucket{Now: time.Now, objects: map[string]object{}} }
 
 // Put implements bucket.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	_, err := b.put(ctx, key, body, func(object, bool) bool { return true })
+	return err
+}
+
+// PutIf implements bucket.Conditional.
+func (b *Bucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (bucket.Info, error) {
+	return b.put(ctx, key, body, func(o object, there bool) bool {
+		if cond.Absent {
+			return !there
+		}
+		return there && o.info(key).ETag == cond.ETag
+	})
+}
+
+func (b *Bucket) put(ctx context.Context, key string, body io.ReadSeeker, allowed func(object, bool) bool) (bucket.Info, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return bucket.Info{}, err
 	}
 	data, err := io.ReadAll(body)
 	if err != nil {
-		return fmt.Errorf("read the body of %q: %w", key, err)
+		return bucket.Info{}, fmt.Errorf("read the body of %q: %w", key, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.objects[key] = data
-	return nil
+	if old, there := b.objects[key]; !allowed(old, there) {
+		return bucket.Info{}, fault(bucket.OpPut, key, bucket.ErrPreconditionFailed)
+	}
+	o := object{data, b.clock()}
+	b.objects[key] = o
+	return b.described(key, o), nil
+}
+
+func (b *Bucket) clock() time.Time { return b.Now().UTC().Truncate(time.Second) }
+
+// described is what an answer says about an object.
+func (b *Bucket) described(key string, o object) bucket.Info {
+	i := o.info(key)
+	i.Clock = b.clock()
+	return i
 }
 
 // Get implements bucket.Bucket.
@@ -50,17 +89,17 @@ func (b *Bucket) Get(ctx context.Context, key string, r bucket.Range) (io.ReadCl
 		return nil, bucket.Info{}, err
 	}
 	b.mu.RLock()
-	data, ok := b.objects[key]
+	o, ok := b.objects[key]
 	b.mu.RUnlock()
 	if !ok {
 		return nil, bucket.Info{}, fault(bucket.OpGet, key, bucket.ErrNotFound)
 	}
-	n, err := r.Clip(int64(len(data)))
+	n, err := r.Clip(int64(len(o.data)))
 	if err != nil {
 		return nil, bucket.Info{}, fault(bucket.OpGet, key, err)
 	}
-	body := &reader{ctx: ctx, Reader: bytes.NewReader(data[r.Offset : r.Offset+n])}
-	return body, info(key, data), nil
+	body := &reader{ctx: ctx, Reader: bytes.NewReader(o.data[r.Offset : r.Offset+n])}
+	return body, b.described(key, o), nil
 }
 
 // Head implements bucket.Bucket.
@@ -69,12 +108,12 @@ func (b *Bucket) Head(ctx context.Context, key string) (bucket.Info, error) {
 		return bucket.Info{}, err
 	}
 	b.mu.RLock()
-	data, ok := b.objects[key]
+	o, ok := b.objects[key]
 	b.mu.RUnlock()
 	if !ok {
 		return bucket.Info{}, fault(bucket.OpHead, key, bucket.ErrNotFound)
 	}
-	return info(key, data), nil
+	return b.described(key, o), nil
 }
 
 // List implements bucket.Bucket. Each page is a consistent snapshot.
@@ -111,7 +150,7 @@ func (b *Bucket) page(prefix, after string) (page []bucket.Info, more bool) {
 	slices.Sort(keys)
 	more = len(keys) > pageSize
 	for _, k := range keys[:min(len(keys), pageSize)] {
-		page = append(page, info(k, b.objects[k]))
+		page = append(page, b.objects[k].info(k))
 	}
 	return page, more
 }
@@ -132,9 +171,9 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 // Check implements bucket.Bucket.
 func (b *Bucket) Check(ctx context.Context) error { return ctx.Err() }
 
-func info(key string, data []byte) bucket.Info {
-	sum := md5.Sum(data)
-	return bucket.Info{Key: key, Size: int64(len(data)), ETag: `"` + hex.EncodeToString(sum[:]) + `"`}
+func (o object) info(key string) bucket.Info {
+	sum := md5.Sum(o.data)
+	return bucket.Info{Key: key, Size: int64(len(o.data)), ETag: `"` + hex.EncodeToString(sum[:]) + `"`, Modified: o.modified}
 }
 
 func fault(op bucket.Op, key string, kind error) error {

@@ -21,7 +21,7 @@ type Outcome string
 // The outcomes of a call.
 const (
 	OK        Outcome = "ok"
-	Miss      Outcome = "miss" // ErrNotFound
+	Miss      Outcome = "miss" // ErrNotFound; of a conditional put: ErrPreconditionFailed
 	Throttled Outcome = "throttled"
 	Cancelled Outcome = "cancelled" // by the caller
 	Failed    Outcome = "failed"
@@ -121,7 +121,7 @@ func outcome(err error) Outcome {
 	switch {
 	case err == nil:
 		return OK
-	case errors.Is(err, bucket.ErrNotFound):
+	case errors.Is(err, bucket.ErrNotFound), errors.Is(err, bucket.ErrPreconditionFailed):
 		return Miss
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return Cancelled
@@ -137,19 +137,29 @@ type Bucket struct {
 	m    *Meter
 }
 
-var _ bucket.Bucket = (*Bucket)(nil)
+var _ bucket.Conditional = (*Bucket)(nil)
 
 // Wrap returns b with its calls counted by m.
 func Wrap(b bucket.Bucket, m *Meter) *Bucket { return &Bucket{b, m} }
 
 // Put implements bucket.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	return b.put(body, func() error { return b.next.Put(ctx, key, body) })
+}
+
+// PutIf implements bucket.Conditional.
+func (b *Bucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (info bucket.Info, err error) {
+	err = b.put(body, func() error { info, err = bucket.PutIf(ctx, b.next, key, body, cond); return err })
+	return info, err
+}
+
+func (b *Bucket) put(body io.Seeker, call func() error) error {
 	at, err := body.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	err = b.next.Put(ctx, key, body)
+	err = call()
 	b.m.called(bucket.OpPut, time.Since(began), err)
 	if err == nil {
 		if end, err := body.Seek(0, io.SeekEnd); err == nil {

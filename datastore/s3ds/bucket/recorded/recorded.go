@@ -72,7 +72,7 @@ type Bucket struct {
 	log  *Log
 }
 
-var _ bucket.Bucket = (*Bucket)(nil)
+var _ bucket.Conditional = (*Bucket)(nil)
 
 // Wrap returns b with its calls recorded in log.
 func Wrap(b bucket.Bucket, log *Log) *Bucket { return &Bucket{b, log} }
@@ -82,6 +82,13 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error 
 	err := b.next.Put(ctx, key, body)
 	b.log.Add("put %s: %s", key, result(err))
 	return err
+}
+
+// PutIf implements bucket.Conditional.
+func (b *Bucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (bucket.Info, error) {
+	info, err := bucket.PutIf(ctx, b.next, key, body, cond)
+	b.log.Add("put %s %s: %s", key, cond, result(err))
+	return info, err
 }
 
 // Get implements bucket.Bucket.
@@ -143,6 +150,8 @@ func result(err error) string {
 		return "ok"
 	case errors.Is(err, bucket.ErrNotFound):
 		return "miss"
+	case errors.Is(err, bucket.ErrPreconditionFailed):
+		return "refused"
 	}
 	return "failed"
 }

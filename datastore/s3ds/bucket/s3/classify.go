@@ -54,6 +54,16 @@ func (b *Bucket) judge(op bucket.Op, status int, code, message, region string) (
 		return fmt.Sprintf("create the bucket in region %s, or correct the setting bucket", b.o.Region), bucket.ErrNoBucket
 	case "InvalidRange":
 		return "", bucket.ErrInvalidRange
+	case "PreconditionFailed":
+		if op == bucket.OpPut { // a get that is resumed has a condition, too, which nobody asked for
+			return "", bucket.ErrPreconditionFailed
+		}
+	case "ConditionalRequestConflict":
+		return "others write the same object at the same time: try again", bucket.ErrThrottled
+	case "NotImplemented":
+		if op == bucket.OpPut {
+			return "the server does not know an option of this request: conditional writes (layout packs needs them), storageClass or sse", bucket.ErrUnsupported
+		}
 	case "InvalidAccessKeyId", "XAdminUserNotFound": // the latter is versitygw's
 		return "the access key does not exist there: correct accessKey (or AWS_ACCESS_KEY_ID)", bucket.ErrAccessDenied
 	case "SignatureDoesNotMatch":

@@ -9,14 +9,18 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 )
@@ -29,7 +33,7 @@ type Bucket struct {
 	idle  *http.Transport
 }
 
-var _ bucket.Bucket = (*Bucket)(nil)
+var _ bucket.Conditional = (*Bucket)(nil)
 
 // New returns a client for the bucket that o names. It sends nothing to the bucket; see Credentials and Check for that.
 // The error names every setting that is wrong, or what is wrong with the SDK's own configuration files.
@@ -87,13 +91,15 @@ func retryer(o Options) aws.Retryer {
 			so.MaxAttempts = o.MaxAttempts
 			so.MaxBackoff = o.MaxBackoff
 			so.RateLimiter = ratelimit.None
-			so.Retryables = append(so.Retryables, retry.RetryableErrorCode{Codes: damagedUpload})
+			so.Retryables = append(so.Retryables, retry.RetryableErrorCode{Codes: sendAgain})
 		})
 	})
 }
 
-// damagedUpload are the codes with which a server refuses a body that does not match its checksum: sent again it may.
-var damagedUpload = map[string]struct{}{
+// sendAgain are the codes with which a server refuses what may work when it is sent again: a body that does not match its checksum,
+// and a conditional put that met another one.
+var sendAgain = map[string]struct{}{
+	"ConditionalRequestConflict":  {},
 	"BadDigest":                   {},
 	"XAmzContentSHA256Mismatch":   {},
 	"XAmzContentChecksumMismatch": {},
@@ -115,19 +121,45 @@ func (b *Bucket) Close() error {
 
 // Put implements bucket.Bucket. Cost: one PUT request.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	_, err := b.put(ctx, key, body, &s3.PutObjectInput{})
+	return err
+}
+
+// PutIf implements bucket.Conditional. Cost: one PUT request.
+func (b *Bucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (bucket.Info, error) {
+	in := &s3.PutObjectInput{IfMatch: nonEmpty(cond.ETag)}
+	if cond.Absent {
+		in.IfNoneMatch = aws.String("*")
+	}
+	return b.put(ctx, key, body, in)
+}
+
+func (b *Bucket) put(ctx context.Context, key string, body io.ReadSeeker, in *s3.PutObjectInput) (bucket.Info, error) {
 	sum, size, err := checksum(body)
 	if err != nil {
-		return fmt.Errorf("read the body of object %q: %w", key, err)
+		return bucket.Info{}, fmt.Errorf("read the body of object %q: %w", key, err)
 	}
-	_, err = b.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.o.Bucket, Key: &key, Body: body, ContentLength: &size, ChecksumCRC32C: &sum,
-		ServerSideEncryption: types.ServerSideEncryption(b.o.SSE), SSEKMSKeyId: nonEmpty(b.o.SSEKMSKeyID),
-		StorageClass: types.StorageClass(b.o.StorageClass),
-	})
+	in.Bucket, in.Key, in.Body, in.ContentLength, in.ChecksumCRC32C = &b.o.Bucket, &key, body, &size, &sum
+	in.ServerSideEncryption, in.SSEKMSKeyId = types.ServerSideEncryption(b.o.SSE), nonEmpty(b.o.SSEKMSKeyID)
+	in.StorageClass = types.StorageClass(b.o.StorageClass)
+	out, err := b.s3.PutObject(ctx, in)
 	if err != nil {
-		return b.fault(ctx, bucket.OpPut, key, err)
+		return bucket.Info{}, b.fault(ctx, bucket.OpPut, key, err)
 	}
-	return nil
+	return bucket.Info{Key: key, Size: size, ETag: aws.ToString(out.ETag), Clock: clockOf(out.ResultMetadata)}, nil
+}
+
+// clockOf returns what the clock of the server said when it answered, the zero time if it did not say.
+func clockOf(answer middleware.Metadata) time.Time {
+	r, ok := awsmiddleware.GetRawResponse(answer).(*smithyhttp.Response)
+	if !ok {
+		return time.Time{}
+	}
+	t, err := http.ParseTime(r.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // Head implements bucket.Bucket. Cost: one GET request of one byte; the package comment says why.

@@ -41,7 +41,7 @@ func (b *Bucket) open(ctx context.Context, op bucket.Op, key string, r bucket.Ra
 	if err != nil {
 		return nil, bucket.Info{}, 0, b.fault(ctx, op, key, err)
 	}
-	info := bucket.Info{Key: key, ETag: aws.ToString(out.ETag)}
+	info := bucket.Info{Key: key, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified).UTC(), Clock: clockOf(out.ResultMetadata)}
 	n, err := extent(out, r, &info)
 	if err != nil {
 		_ = out.Body.Close() // the answer is refused, whatever becomes of its body

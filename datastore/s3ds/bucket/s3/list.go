@@ -34,7 +34,7 @@ func (b *Bucket) List(ctx context.Context, prefix, after string) iter.Seq2[bucke
 						return
 					}
 				}
-				if !yield(bucket.Info{Key: key, Size: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag)}, nil) {
+				if !yield(bucket.Info{Key: key, Size: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified).UTC()}, nil) {
 					return
 				}
 			}

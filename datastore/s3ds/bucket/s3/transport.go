@@ -67,7 +67,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	x.seen.Throttle = resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests
 	miss := resp.StatusCode == http.StatusNotFound && (x.seen.Op == bucket.OpGet || x.seen.Op == bucket.OpHead)
 	empty := resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && x.seen.Op == bucket.OpHead
-	x.seen.Failed = resp.StatusCode >= 300 && !miss && !empty
+	taken := resp.StatusCode == http.StatusPreconditionFailed && x.seen.Op == bucket.OpPut
+	x.seen.Failed = resp.StatusCode >= 300 && !miss && !empty && !taken
 	resp.Body = &download{ReadCloser: resp.Body, x: x}
 	return resp, nil
 }
