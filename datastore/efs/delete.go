@@ -132,7 +132,7 @@ func (d *Datastore) remove(s *shard, name string, size int64) error {
 	}
 	s.mu.Lock()
 	s.unsettled--
-	s.removals = true
+	s.removed++
 	s.mu.Unlock()
 	if d.cache != nil {
 		d.cache.Drop(name)
@@ -165,31 +165,26 @@ func (d *Datastore) settle(ctx context.Context) error {
 	r.prompt = promptDeletes
 	r.mu.Unlock()
 
-	var changed []*shard
-	for _, s := range d.allShards() {
-		s.mu.RLock()
-		if s.removals {
-			changed = append(changed, s)
-		}
-		s.mu.RUnlock()
-	}
-	err := each(cap(d.writes), changed, d.syncRemovals)
+	err := each(cap(d.writes), d.allShards(), d.syncRemovals)
 	return errors.Join(r.errs.take(), explain("sync deletes", err))
 }
 
 // syncRemovals makes the removals from a shard durable.
 func (d *Datastore) syncRemovals(s *shard) error {
-	s.mu.Lock()
-	s.removals = false
-	s.mu.Unlock()
-	err := d.fsys.SyncDir(d.dir(s.name))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	s.mu.RLock()
+	removed, durable := s.removed, s.durable
+	s.mu.RUnlock()
+	if removed == durable {
 		return nil
 	}
+	err := d.fsys.SyncDir(d.dir(s.name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	s.mu.Lock()
-	s.removals = true
+	s.durable = max(s.durable, removed)
 	s.mu.Unlock()
-	return err
+	return nil
 }
 
 // Sync returns once all deletes that returned before are durable, and with any

@@ -185,17 +185,15 @@ func (d *Datastore) stampShard(s *shard, now int64) error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	s.mu.RLock()
-	quiet, removals := s.unsettled == 0 && len(s.doubt) == 0, s.removals
+	quiet := s.unsettled == 0 && len(s.doubt) == 0
 	s.mu.RUnlock()
 	if !quiet {
 		return nil
 	}
 	// A removal that a crash undoes takes the stamp back with it, perhaps to one
 	// that is the same as now.
-	if removals {
-		if err := d.syncRemovals(s); err != nil {
-			return err
-		}
+	if err := d.syncRemovals(s); err != nil {
+		return err
 	}
 	found, err := d.readShard(s, true)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -182,7 +182,10 @@ func (d *Datastore) discard(s *shard, f vfs.File) error {
 	if rerr := d.fsys.Remove(f.Name()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 		return errors.Join(err, rerr)
 	}
-	s.end()
+	s.mu.Lock()
+	s.unsettled--
+	s.removed++
+	s.mu.Unlock()
 	return err
 }
 

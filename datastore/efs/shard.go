@@ -40,8 +40,9 @@ type shard struct {
 	stamped bool
 	// racy says that the stamp may be too young to tell a later change apart.
 	racy bool
-	// removals says that files were removed since the directory was last synced.
-	removals bool
+	// removed counts the files that were removed, and durable how many of these
+	// removals are.
+	removed, durable uint64
 }
 
 func newShard(name string) *shard {
@@ -189,16 +190,10 @@ func (s *shard) doubtful() []string {
 }
 
 // begin notes that something is about to be in the directory that the index
-// does not tell, and end that it is no longer.
+// does not tell. Whoever brings that to an end takes it from unsettled.
 func (s *shard) begin() {
 	s.mu.Lock()
 	s.unsettled++
 	s.stamped = false
-	s.mu.Unlock()
-}
-
-func (s *shard) end() {
-	s.mu.Lock()
-	s.unsettled--
 	s.mu.Unlock()
 }
