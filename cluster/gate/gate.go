@@ -61,6 +61,14 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     time.Minute,
 		},
+		// The component closes the connection after an add, so that a client whose
+		// add failed half-way does not go on sending into it. So does the gate.
+		ModifyResponse: func(r *http.Response) error {
+			if r.Close {
+				r.Header.Set("Connection", "close")
+			}
+			return nil
+		},
 		FlushInterval: -1, // at once: an add reports file by file
 		ErrorLog:      opts.Log,
 	}

@@ -81,6 +81,7 @@ func startTalk(t *testing.T, u string) *talk {
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, res.Body.Close()) })
+	require.True(t, res.Close, "the component's wish to close the connection is passed on")
 	return &talk{t: t, in: w, res: res, out: bufio.NewReader(res.Body)}
 }
 
