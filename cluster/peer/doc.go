@@ -10,6 +10,7 @@
 //   - connections to all peers of CLUSTER_PEERS, tried again for ever, with
 //     names resolved at every attempt, so peers may start in any order and may
 //     move
+//   - no connections to anybody else, if CLUSTER_PEERS says who the peers are
 //   - the IPFS nodes of all peers kept connected to each other, so that a
 //     node which was away fetches what it missed
 //   - pins that failed while the IPFS node was away are retried as soon as it

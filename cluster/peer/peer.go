@@ -74,6 +74,9 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 		return fmt.Errorf("listen for other peers (CLUSTER_LISTENMULTIADDRESS): %w", err)
 	}
 	p.host, p.dht = h, dht
+	if len(s.Peers) > 0 && !s.TrustAll {
+		expelStrangers(h, s.Trusted)
+	}
 	c.Tracing.ClusterID = id.ID.String()
 	tracer, err := observations.SetupTracing(c.Tracing)
 	if err != nil {

@@ -44,6 +44,19 @@ func setLogging(level string) error {
 	return nil
 }
 
+// silence keeps libraries from logging, for commands whose errors are returned:
+// what they say about a store that closes under a background scan is no news to
+// an operator. GOLOG_LOG_LEVEL, if it is set, wins.
+func silence() error {
+	if os.Getenv("GOLOG_LOG_LEVEL") != "" {
+		return nil
+	}
+	if err := logging.SetLogLevel("*", "fatal"); err != nil {
+		return fmt.Errorf("silence the log: %w", err)
+	}
+	return nil
+}
+
 // registerMetrics fills ipfs-cluster's registry, which the health listener
 // serves: its own views, the Go runtime, the process, and readiness.
 func registerMetrics(h *health.Health) error {

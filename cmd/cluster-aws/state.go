@@ -36,7 +36,7 @@ func withPinset(cmd *cobra.Command, create bool, do func(context.Context, *pinse
 	if err != nil {
 		return err
 	}
-	if err := setLogging("error"); err != nil {
+	if err := silence(); err != nil {
 		return err
 	}
 	if _, err := os.Stat(string(s.Folder)); err != nil && !create {
