@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/ipfs/kubo/config"
+
+	"github.com/ipfs-aws/ipfs-aws/plugin/efs"
 )
 
 // The blockstores a repo can be made with.
@@ -56,13 +58,19 @@ func useBlockstore(conf *config.Config, name string, blocks map[string]any) {
 	}
 }
 
-// flatfsSpec is kubo's own store with synced writes: upstream's default of
-// false acknowledges blocks that only the page cache holds.
-func flatfsSpec() map[string]any {
-	return map[string]any{
-		"type":      "flatfs",
+// fileSpec is the spec of a store that keeps one file per block. Both kinds
+// have one layout and one datastore_spec. flatfs is told to sync: upstream's
+// default of false acknowledges blocks that only the page cache holds. efs has
+// no other mode.
+func fileSpec(name string) map[string]any {
+	spec := map[string]any{
 		"path":      "blocks",
-		"sync":      true,
 		"shardFunc": "/repo/flatfs/shard/v1/next-to-last/2",
 	}
+	if name == efsBlockstore {
+		spec["type"] = efs.TypeName
+	} else {
+		spec["type"], spec["sync"] = "flatfs", true
+	}
+	return spec
 }

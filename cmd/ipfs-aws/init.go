@@ -147,7 +147,7 @@ func blocksSpec(req *cmds.Request, name string) (map[string]any, error) {
 		if len(s3) > 0 {
 			return nil, fmt.Errorf("%s: only for --blockstore s3, and --blockstore is %s", strings.Join(s3, ", "), name)
 		}
-		return flatfsSpec(), nil
+		return fileSpec(name), nil
 	}
 	if spec["bucket"] == nil {
 		return nil, errors.New("--blockstore s3 needs --bucket, the S3 bucket that is to hold the blocks")

@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/kubo/repo/fsrepo"
 
 	// What kubo loads beside its own plugins.
+
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/health"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
