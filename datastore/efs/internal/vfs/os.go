@@ -86,9 +86,6 @@ func (*OS) ReadDir(name string) ([]Entry, error) {
 	return entries, nil
 }
 
-// Rename implements [FS].
-func (*OS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
-
 // Remove implements [FS].
 func (*OS) Remove(name string) error { return os.Remove(name) }
 

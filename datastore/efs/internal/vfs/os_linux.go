@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,21 @@ func (*OS) Stat(name string) (Info, error) { return statx(name, unix.AT_STATX_SY
 // StatFresh implements [FS]. Without the flag, Linux may answer for up to a
 // minute (acdirmax) with what it knew before another client changed the directory.
 func (*OS) StatFresh(name string) (Info, error) { return statx(name, unix.AT_STATX_FORCE_SYNC) }
+
+// Rename implements [FS]. os.Rename looks for the new name first, which on NFS
+// is another round trip.
+func (*OS) Rename(oldName, newName string) error {
+	for {
+		err := unix.Rename(oldName, newName)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return &os.LinkError{Op: "rename", Old: oldName, New: newName, Err: err}
+		}
+		return nil
+	}
+}
 
 func statx(name string, flags int) (Info, error) {
 	const want = unix.STATX_TYPE | unix.STATX_SIZE | unix.STATX_MTIME | unix.STATX_CTIME | unix.STATX_INO

@@ -18,3 +18,6 @@ func (*OS) Stat(name string) (Info, error) {
 func (o *OS) StatFresh(name string) (Info, error) { return o.Stat(name) }
 
 func namesAreDurable(string) bool { return false }
+
+// Rename implements [FS].
+func (*OS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
