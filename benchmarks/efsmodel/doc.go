@@ -11,8 +11,8 @@
 // said in profile.go and docs/efs-model.md.
 //
 // What an NFS client keeps to itself is free here: write(2) costs nothing until
-// fsync or close, opening a directory, fsync of one, and a lookup that belongs
-// to an open, create, rename or mkdir, which NFS sends as one compound.
+// fsync or close, fsync of a directory nothing at all, nor does a lookup that
+// belongs to an open, create, rename or mkdir, which NFS sends as one compound.
 //
 // Time may be dilated: with Dilation 4, everything takes four times as long and
 // is reported as if it did not, so that the noise and the speed of the machine,

@@ -150,6 +150,9 @@ func (n *node) Rename(ctx context.Context, name string, newParent fs.InodeEmbedd
 }
 
 func (n *node) OpendirHandle(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	// An NFS client asks for a directory's attributes when it is opened, whatever
+	// it has cached: close-to-open consistency (nfs_lookup_verify_inode in Linux).
+	n.charge(Getattr, 0)
 	f, fuseFlags, errno := n.LoopbackNode.OpendirHandle(ctx, flags)
 	if errno != 0 {
 		return nil, 0, errno
@@ -164,7 +167,7 @@ type dirFile interface {
 	fs.FileReleasedirer
 }
 
-// dirHandle is an open directory. Opening, syncing and closing it are free.
+// dirHandle is an open directory. Syncing and closing it are free.
 type dirHandle struct {
 	dirFile
 	node *node

@@ -58,8 +58,8 @@ func TestRequests(t *testing.T) {
 			}
 			defer d.Close()
 			return d.Sync()
-		}, map[Kind]int64{}},
-		{"list", func() error { _, err := os.ReadDir(dir); return err }, map[Kind]int64{Readdir: 1}},
+		}, map[Kind]int64{Getattr: 1}},
+		{"list", func() error { _, err := os.ReadDir(dir); return err }, map[Kind]int64{Getattr: 1, Readdir: 1}},
 		{"remove", func() error { return os.Remove(b) }, map[Kind]int64{Remove: 1}},
 		{"rmdir", func() error { return unix.Rmdir(sub) }, map[Kind]int64{Remove: 1}},
 	} {

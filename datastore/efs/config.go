@@ -48,6 +48,12 @@ type Config struct {
 	// Empty: IndexFile in Path.
 	IndexPath string
 
+	// NamesDurable says that the file system has committed a creation, rename or
+	// removal when it answers, so that directories need not be synced. It is
+	// known of NFS and need not be set there; it is for network file systems
+	// behind another client, as FUSE, and refused for any that is not a network's.
+	NamesDurable bool
+
 	// CachePath is a directory on local disk where blocks that were read are
 	// kept, and CacheBytes how much it may hold. The directory belongs to the
 	// store: it must be empty or a read cache already, and it is emptied by

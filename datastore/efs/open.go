@@ -3,6 +3,7 @@ package efs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,20 @@ import (
 // With a good persisted index that takes one request per shard, otherwise one
 // per block, and in both cases as many at once as there are workers.
 func Open(cfg Config) (*Datastore, error) {
-	return open(cfg, new(vfs.OS), new(vfs.OS))
+	if cfg.NamesDurable {
+		network, err := vfs.IsNetwork(filepath.Dir(filepath.Clean(cfg.Path)))
+		if err != nil {
+			return nil, explain("open store", err)
+		}
+		if !network {
+			return nil, fmt.Errorf("efs: setting %q: is true, and %s is not on a network file system: remove the setting", "namesDurable", cfg.Path)
+		}
+	}
+	fsys := &vfs.OS{NamesDurable: cfg.NamesDurable}
+	if cfg.IndexPath == "" {
+		return open(cfg, fsys, fsys)
+	}
+	return open(cfg, fsys, new(vfs.OS))
 }
 
 func open(cfg Config, fsys, indexFS vfs.FS) (*Datastore, error) {

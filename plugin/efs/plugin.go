@@ -43,7 +43,7 @@ func (datastorePlugin) DatastoreConfigParser() fsrepo.ConfigFromMap {
 
 // settings are the keys that may stand beside each other in the config.
 // mountpoint is kubo's own.
-var settings = []string{"type", "mountpoint", "path", "shardFunc", "sync", "workers", "indexPath", "cachePath", "cacheSize"}
+var settings = []string{"type", "mountpoint", "path", "shardFunc", "sync", "workers", "namesDurable", "indexPath", "cachePath", "cacheSize"}
 
 type config struct{ efs.Config }
 
@@ -55,12 +55,13 @@ func parse(params map[string]any) (*config, error) {
 		}
 	}
 	c := config{efs.Config{
-		Path:       p.text("path", true),
-		ShardFunc:  p.text("shardFunc", true),
-		Workers:    int(p.number("workers")),
-		IndexPath:  p.text("indexPath", false),
-		CachePath:  p.text("cachePath", false),
-		CacheBytes: p.bytes("cacheSize"),
+		Path:         p.text("path", true),
+		ShardFunc:    p.text("shardFunc", true),
+		Workers:      int(p.number("workers")),
+		NamesDurable: p.truth("namesDurable"),
+		IndexPath:    p.text("indexPath", false),
+		CachePath:    p.text("cachePath", false),
+		CacheBytes:   p.bytes("cacheSize"),
 	}}
 	if sync, set := params["sync"]; set && sync != true {
 		p.bad("sync", "is %v; efs always syncs: remove the setting, or set it to true", sync)
@@ -144,6 +145,15 @@ func (p *parser) number(setting string) int64 {
 	}
 	p.malform(setting, "is %v; it must be a whole number", p.params[setting])
 	return 0
+}
+
+func (p *parser) truth(setting string) bool {
+	v, set := p.params[setting]
+	b, ok := v.(bool)
+	if set && !ok {
+		p.malform(setting, "is %v; it must be true or false", v)
+	}
+	return b
 }
 
 func (p *parser) bytes(setting string) int64 {

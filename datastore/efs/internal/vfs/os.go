@@ -24,8 +24,12 @@ import (
 //
 // A value serves one file system: what it is, is asked once, at the first SyncDir.
 type OS struct {
-	asked        sync.Once
-	durableNames bool
+	// NamesDurable says that names are durable when the call that makes them
+	// returns, on a file system that is not NFS.
+	NamesDurable bool
+
+	asked sync.Once
+	nfs   bool
 }
 
 // attempts with a growing pause: 200 ms × (1+2+3+4+5) = 3 s.
@@ -91,8 +95,11 @@ func (*OS) Remove(name string) error { return os.Remove(name) }
 
 // SyncDir implements [FS].
 func (o *OS) SyncDir(name string) error {
-	o.asked.Do(func() { o.durableNames = namesAreDurable(name) })
-	if o.durableNames {
+	if o.NamesDurable {
+		return nil
+	}
+	o.asked.Do(func() { o.nfs = isNFS(name) })
+	if o.nfs {
 		return nil
 	}
 	d, err := withDescriptor(func() (*os.File, error) { return os.Open(name) })

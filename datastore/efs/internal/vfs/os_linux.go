@@ -52,10 +52,24 @@ func statx(name string, flags int) (Info, error) {
 	}
 }
 
-func namesAreDurable(dir string) bool {
+func isNFS(dir string) bool {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return false // not known to be NFS: sync
 	}
 	return int64(st.Type) == unix.NFS_SUPER_MAGIC
+}
+
+// IsNetwork reports whether dir is on a file system that may be a network's. All of FUSE may be.
+func IsNetwork(dir string) (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return false, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	switch int64(st.Type) {
+	case unix.NFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC,
+		unix.CEPH_SUPER_MAGIC, unix.V9FS_MAGIC:
+		return true, nil
+	}
+	return false, nil
 }

@@ -17,7 +17,10 @@ func (*OS) Stat(name string) (Info, error) {
 // EFS is mounted from Linux.
 func (o *OS) StatFresh(name string) (Info, error) { return o.Stat(name) }
 
-func namesAreDurable(string) bool { return false }
+func isNFS(string) bool { return false }
+
+// IsNetwork reports whether dir is on a network file system, which is not known here.
+func IsNetwork(string) (bool, error) { return false, nil }
 
 // Rename implements [FS].
 func (*OS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
