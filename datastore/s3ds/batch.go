@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	ds "github.com/ipfs/go-datastore"
@@ -23,11 +24,25 @@ const (
 // batch collects operations; the last one on a key wins. It is no transaction: a batch that grows beyond batchLimit sends
 // what it has, and a Commit that fails may have done a part. What was done leaves the batch, so a Commit may be repeated.
 type batch struct {
-	d *Datastore
+	d batched
 
 	lock  chan struct{} // a lock that obeys a context
 	ops   map[ds.Key]operation
+	order []ds.Key // of ops, as they came: in a DAG that is the order in which it is read; may name keys that are no longer in ops
 	bytes int
+}
+
+// batched is what a batch sends its operations to.
+type batched interface {
+	usable(context.Context) error
+	// apply does all operations, puts in their order as far as that means anything, and calls done for each, one call at a time.
+	apply(ctx context.Context, removed []ds.Key, puts []put, done func(ds.Key, error))
+}
+
+// put is a value to be stored.
+type put struct {
+	key   ds.Key
+	value []byte
 }
 
 type operation struct {
@@ -67,7 +82,11 @@ func (b *batch) add(ctx context.Context, key ds.Key, op operation) error {
 			return err
 		}
 	}
-	b.bytes += len(op.value) - len(b.ops[key].value)
+	old, had := b.ops[key]
+	if !had {
+		b.order = append(b.order, key)
+	}
+	b.bytes += len(op.value) - len(old.value)
 	b.ops[key] = op
 	return nil
 }
@@ -99,52 +118,62 @@ func (b *batch) release() { <-b.lock }
 // send does all operations and waits for them. Those that succeeded leave the batch.
 func (b *batch) send(ctx context.Context) error {
 	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		errs []error
+		errs    []error
+		removed []ds.Key
+		puts    []put
 	)
-	done := func(key ds.Key, err error) {
-		mu.Lock()
-		defer mu.Unlock()
+	for _, key := range b.order {
+		if op := b.ops[key]; op.remove {
+			removed = append(removed, key)
+		} else {
+			puts = append(puts, put{key, op.value})
+		}
+	}
+	b.d.apply(ctx, removed, puts, func(key ds.Key, err error) {
 		if err != nil {
 			errs = append(errs, err)
 			return
 		}
 		b.bytes -= len(b.ops[key].value)
 		delete(b.ops, key)
-	}
-	var removed []ds.Key
-	puts := make(map[ds.Key][]byte, len(b.ops))
-	for key, op := range b.ops {
-		if op.remove {
-			removed = append(removed, key)
-		} else {
-			puts[key] = op.value
-		}
+	})
+	b.order = slices.DeleteFunc(b.order, func(key ds.Key) bool { _, left := b.ops[key]; return !left })
+	return joined(errs)
+}
+
+// apply implements batched.
+func (d *Datastore) apply(ctx context.Context, removed []ds.Key, puts []put, done func(ds.Key, error)) {
+	var (
+		wg sync.WaitGroup
+		mu sync.Mutex
+	)
+	did := func(key ds.Key, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		done(key, err)
 	}
 	if len(removed) > 0 {
 		wg.Go(func() {
-			failed := b.d.deleteAll(ctx, removed)
+			failed := d.deleteAll(ctx, removed)
 			for _, key := range removed {
-				done(key, failed[key])
+				did(key, failed[key])
 			}
 		})
 	}
 	// One goroutine per request that may be in flight, not per put.
-	todo := make(chan ds.Key)
-	for range min(len(puts), cap(b.d.slots)) {
+	todo := make(chan put)
+	for range min(len(puts), cap(d.slots)) {
 		wg.Go(func() {
-			for key := range todo {
-				done(key, b.d.Put(ctx, key, puts[key]))
+			for p := range todo {
+				did(p.key, d.Put(ctx, p.key, p.value))
 			}
 		})
 	}
-	for key := range puts {
-		todo <- key
+	for _, p := range puts {
+		todo <- p
 	}
 	close(todo)
 	wg.Wait()
-	return joined(errs)
 }
 
 // deleteAll removes the objects of all keys and returns the reason for each that it could not remove.

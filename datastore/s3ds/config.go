@@ -44,6 +44,23 @@ type Config struct {
 	SSE          string // [sse] "AES256", "aws:kms", "aws:kms:dsse"; "": the bucket's default
 	SSEKMSKeyID  string // [sseKMSKeyId]
 	StorageClass string // [storageClass] "": STANDARD
+
+	Layout string // [layout] LayoutObjects or LayoutPacks; "": LayoutObjects, as every repo of go-ds-s3 has
+
+	// What follows is for LayoutPacks. Zero values are defaults, see packDefaults. Sizes are in bytes; paths that are relative start at
+	// the repo's folder.
+	PackSize    int64         // [packSize] at which a pack is complete
+	SealAge     time.Duration // [sealAge] how long a block waits in the journal for others, at most
+	JournalPath string        // [journalPath]
+	JournalSize int64         // [journalSize] of blocks that wait to be uploaded; beyond it writers wait
+	IndexPath   string        // [indexPath]
+	CachePath   string        // [cachePath]
+	CacheSize   int64         // [cacheSize] on disk; NoCache for none
+	ReadWindow  int64         // [readWindow] the largest request of a sequential reader
+	Uploads     int           // [uploads] packs that are uploaded at the same time
+	Downloads   int           // [downloads] reads of packs that are under way at the same time
+	Memory      int64         // [memory] for reads and compaction; the index takes up to 64 MiB besides
+	Durability  string        // [durability] DurableInJournal or DurableInBucket
 }
 
 // Validate returns everything that is wrong with c, one error per setting, joined; nil if nothing is. It asks nothing of
@@ -59,13 +76,18 @@ func (c Config) Validate() error {
 	if c.Workers < 0 || c.Workers > maxWorkers {
 		errs = append(errs, fmt.Errorf("workers: %d: use 1 to %d", c.Workers, maxWorkers))
 	}
+	errs = append(errs, c.validatePacks()...)
 	return errors.Join(errs...)
 }
 
-// DiskSpec is the identity of the data: what must not change under a repo. Credentials, workers and endpoints may. It is
-// word for word what go-ds-s3 0.11 says, so that its repos open.
+// DiskSpec is the identity of the data: what must not change under a repo. Credentials, workers and endpoints may. With objects
+// it is word for word what go-ds-s3 0.11 says, so that its repos open; packs add the layout, so that it refuses theirs.
 func (c Config) DiskSpec() map[string]any {
-	return map[string]any{"region": c.Region, "bucket": c.Bucket, "rootDirectory": c.RootDirectory}
+	spec := map[string]any{"region": c.Region, "bucket": c.Bucket, "rootDirectory": c.RootDirectory}
+	if c.Layout == LayoutPacks {
+		spec["layout"] = c.Layout
+	}
+	return spec
 }
 
 func (c Config) options() s3bucket.Options {
@@ -103,18 +125,26 @@ var settings = map[string]func(*Config, any) error{
 		c.PathStyle = &b
 		return nil
 	},
-	"requestTimeout": func(c *Config, v any) error {
-		s, ok := v.(string)
-		if !ok {
-			return fmt.Errorf("a %T: use a duration in quotes, for instance \"30s\"", v)
+	"requestTimeout": duration(func(c *Config) *time.Duration { return &c.RequestTimeout }),
+	"layout":         text(func(c *Config) *string { return &c.Layout }),
+	"packSize":       size(func(c *Config) *int64 { return &c.PackSize }),
+	"sealAge":        duration(func(c *Config) *time.Duration { return &c.SealAge }),
+	"journalPath":    text(func(c *Config) *string { return &c.JournalPath }),
+	"journalSize":    size(func(c *Config) *int64 { return &c.JournalSize }),
+	"indexPath":      text(func(c *Config) *string { return &c.IndexPath }),
+	"cachePath":      text(func(c *Config) *string { return &c.CachePath }),
+	"cacheSize": func(c *Config, v any) error {
+		if v == "0" || v == 0 || v == float64(0) {
+			c.CacheSize = NoCache
+			return nil
 		}
-		d, err := time.ParseDuration(s)
-		if err != nil || d <= 0 {
-			return fmt.Errorf("%q: use a positive duration, for instance \"30s\"", s)
-		}
-		c.RequestTimeout = d
-		return nil
+		return size(func(c *Config) *int64 { return &c.CacheSize })(c, v)
 	},
+	"readWindow": size(func(c *Config) *int64 { return &c.ReadWindow }),
+	"uploads":    count(func(c *Config) *int { return &c.Uploads }),
+	"downloads":  count(func(c *Config) *int { return &c.Downloads }),
+	"memory":     size(func(c *Config) *int64 { return &c.Memory }),
+	"durability": text(func(c *Config) *string { return &c.Durability }),
 }
 
 // Settings are the names that ParseConfig accepts, sorted.
@@ -168,6 +198,21 @@ func text[T ~string](field func(*Config) *T) func(*Config, any) error {
 			return fmt.Errorf("a %T: use a string", v)
 		}
 		*field(c) = T(s)
+		return nil
+	}
+}
+
+func duration(field func(*Config) *time.Duration) func(*Config, any) error {
+	return func(c *Config, v any) error {
+		s, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("a %T: use a duration in quotes, for instance \"30s\"", v)
+		}
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			return fmt.Errorf("%q: use a positive duration, for instance \"30s\"", s)
+		}
+		*field(c) = d
 		return nil
 	}
 }

@@ -44,7 +44,7 @@ func TestParseConfigNamesEveryProblem(t *testing.T) {
 		"rootDirectory", "sse", "storageClass", "requestTimeout", "pathStyle"} {
 		require.Regexp(t, `(?m)^(s3ds settings: )?`+name+`[:,]`, err.Error(), "one line each, beginning with its name")
 	}
-	require.Contains(t, err.Error(), "regoin: no such setting: use one of accessKey, bucket, credentialsEndpoint")
+	require.Contains(t, err.Error(), "regoin: no such setting: use one of accessKey, bucket, cachePath")
 }
 
 func TestBadSettings(t *testing.T) {

@@ -26,6 +26,17 @@ func (d *Datastore) Query(ctx context.Context, q query.Query) (query.Results, er
 	if err := d.usable(ctx); err != nil {
 		return nil, fmt.Errorf("s3ds: query: %w", err)
 	}
+	return asker{d.entries, d.Get, d.health.record}.query(ctx, q), nil
+}
+
+// asker answers queries, whatever the layout.
+type asker struct {
+	entries func(ctx context.Context, prefix string) iter.Seq[query.Result] // keys and sizes; an error is the last one
+	get     func(context.Context, ds.Key) ([]byte, error)
+	failed  func(context.Context, error)
+}
+
+func (d asker) query(ctx context.Context, q query.Query) query.Results {
 	return query.ResultsWithContext(q, func(open context.Context, out chan<- query.Result) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -35,7 +46,7 @@ func (d *Datastore) Query(ctx context.Context, q query.Query) (query.Results, er
 				r = query.Result{Error: err} // whatever it was
 			}
 			if r.Error != nil {
-				d.health.record(ctx, r.Error)
+				d.failed(ctx, r.Error)
 				r = query.Result{Error: fmt.Errorf("s3ds: query %q: %w", q.Prefix, r.Error)}
 			}
 			select {
@@ -47,11 +58,11 @@ func (d *Datastore) Query(ctx context.Context, q query.Query) (query.Results, er
 				return
 			}
 		}
-	}), nil
+	})
 }
 
 // results yields what q asks for. An error is the last result.
-func (d *Datastore) results(ctx context.Context, q query.Query) iter.Seq[query.Result] {
+func (d asker) results(ctx context.Context, q query.Query) iter.Seq[query.Result] {
 	entries := d.entries(ctx, q.Prefix)
 	if len(q.Filters) == 0 && len(q.Orders) == 0 {
 		entries = slice(entries, q.Offset, q.Limit)
@@ -121,7 +132,7 @@ func slice(in iter.Seq[query.Result], offset, limit int) iter.Seq[query.Result] 
 
 // withValues fetches the values of in, in order, readAhead of them at a time. What was deleted between list and fetch is
 // left out. Nothing of it outlives the sequence.
-func (d *Datastore) withValues(ctx context.Context, in iter.Seq[query.Result]) iter.Seq[query.Result] {
+func (d asker) withValues(ctx context.Context, in iter.Seq[query.Result]) iter.Seq[query.Result] {
 	return func(yield func(query.Result) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		fetched := make(chan chan query.Result, readAhead-1) // one more is being waited for
@@ -163,8 +174,8 @@ func (d *Datastore) withValues(ctx context.Context, in iter.Seq[query.Result]) i
 	}
 }
 
-func (d *Datastore) withValue(ctx context.Context, r query.Result) query.Result {
-	value, err := d.Get(ctx, ds.RawKey(r.Key))
+func (d asker) withValue(ctx context.Context, r query.Result) query.Result {
+	value, err := d.get(ctx, ds.RawKey(r.Key))
 	if err != nil {
 		return query.Result{Error: err}
 	}

@@ -50,10 +50,12 @@ type diskConfig struct{ s3ds.Config }
 // of the store, no credentials and no tuning.
 func (c diskConfig) DiskSpec() fsrepo.DiskSpec { return c.Config.DiskSpec() }
 
-// Create opens the store and adds its counters to the process's metrics. kubo
-// gives no context here; Open bounds itself by the timeouts of its settings.
-func (c diskConfig) Create(string) (repo.Datastore, error) {
-	ds, err := s3ds.Open(context.Background(), c.Config)
+// Create opens the store and adds its counters to the process's metrics. path is
+// the repo's folder, under which layout packs keeps its journal, index and
+// cache. kubo gives no context here; opening is bounded by the timeouts of the
+// settings, and by the size of the store if its index has to be made anew.
+func (c diskConfig) Create(path string) (repo.Datastore, error) {
+	ds, err := s3ds.OpenIn(context.Background(), c.Config, path)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +67,9 @@ func (c diskConfig) Create(string) (repo.Datastore, error) {
 
 // measured takes its counters out of the metrics when it is closed: kubo opens
 // and closes a repo several times in one process (init does).
-type measured struct{ *s3ds.Datastore }
+type measured struct{ s3ds.Store }
 
 func (m measured) Close() error {
-	prometheus.Unregister(m.Datastore)
-	return m.Datastore.Close()
+	prometheus.Unregister(m.Store)
+	return m.Store.Close()
 }

@@ -1,0 +1,317 @@
+package s3ds
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"sync"
+	"time"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+)
+
+const (
+	// compactDelay is how long compaction waits after the first sign of work: a gc that deletes for a while is over by then, and dead packs go
+	// with one request instead of one each.
+	compactDelay = 30 * time.Second
+	// compactPause lies between two merges. One pack of 32 MiB in 10 s is 3 MB/s each way, a thirtieth of what a connection does.
+	compactPause = 10 * time.Second
+
+	// mergeFan packs of one size class are merged into one of the next. Classes grow by 8, so a block is written at
+	// most log8(32 MiB / 4 KiB) = 5 times in its life, and no more than 7 packs of each class lie about.
+	mergeFan = 8
+	// deadShare: a pack is rewritten when more than 1/deadShare of it is dead, which wins back more bytes than it writes.
+	deadShare = 2
+)
+
+// compaction is what is known about the tidying of packs.
+type compaction struct {
+	kick chan struct{}
+
+	mu      sync.Mutex // held while packs are rewritten or removed
+	state   sync.Mutex
+	skip    map[index.PackID]error // packs that cannot be rewritten
+	removed uint64
+	merged  uint64
+	written uint64 // bytes
+	err     error  // of the latest round
+}
+
+func (c *compaction) init() {
+	c.kick = make(chan struct{}, 1)
+	c.skip = map[index.PackID]error{}
+}
+
+func (c *compaction) wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// compactLoop tidies up in the background, when something has changed.
+func (p *Packed) compactLoop() {
+	p.compact.wake() // for what a crash left
+	for {
+		select {
+		case <-p.compact.kick:
+		case <-p.life.Done():
+			return
+		}
+		if len(p.plan()) == 0 && len(p.deadPacks()) == 0 {
+			continue
+		}
+		if !sleep(p.life, compactDelay) {
+			return
+		}
+		err := p.compactAll(p.life, compactPause, func(Progress) {})
+		p.compact.state.Lock()
+		p.compact.err = err
+		p.compact.state.Unlock()
+		if errors.Is(err, owner.ErrReplaced) {
+			return
+		}
+		if err != nil && p.life.Err() == nil {
+			p.loose.health.record(p.life, err)
+			if !sleep(p.life, maxPause) {
+				return
+			}
+			p.compact.wake()
+		}
+	}
+}
+
+// compactAll removes dead packs and merges those that are tiny or mostly dead, until there is nothing left to do.
+func (p *Packed) compactAll(ctx context.Context, pause time.Duration, progress func(Progress)) error {
+	p.compact.mu.Lock()
+	defer p.compact.mu.Unlock()
+	done := Progress{Doing: "repack"}
+	for {
+		n, err := p.removeDead(ctx)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			done.Packs += int64(n)
+			progress(done)
+		}
+		group := p.plan()
+		if len(group) == 0 {
+			return nil
+		}
+		blocks, size, err := p.merge(ctx, group)
+		if err != nil {
+			return err
+		}
+		done.Packs += int64(len(group))
+		done.Blocks += blocks
+		done.Bytes += size
+		progress(done)
+		if pause > 0 && !sleep(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+}
+
+// deadPacks are those to which no entry points. They stay so: entries come into a pack only when it is added.
+func (p *Packed) deadPacks() []index.Pack {
+	var dead []index.Pack
+	for _, k := range p.x.Packs() {
+		if !k.Incomplete && k.LiveBlocks == 0 {
+			dead = append(dead, k)
+		}
+	}
+	return dead
+}
+
+// removeDead deletes dead packs. The index is committed first, for a crash must not bring back entries whose pack is gone; and
+// the packs leave it last, so that a crash in between leaves them to be deleted again.
+func (p *Packed) removeDead(ctx context.Context) (int, error) {
+	dead := p.deadPacks()
+	if len(dead) == 0 {
+		return 0, nil
+	}
+	if err := p.x.Commit(ctx); err != nil {
+		return 0, err
+	}
+	objects := make([]string, len(dead))
+	for i, k := range dead {
+		objects[i] = p.name(k.Name)
+	}
+	if err := p.owner.Hold(ctx); err != nil {
+		return 0, err
+	}
+	// Not later than the lease lasts: another owner may have counted on these packs.
+	late, cancel := context.WithDeadline(ctx, p.owner.Until())
+	defer cancel()
+	if err := p.b.Delete(late, objects...); err != nil {
+		return 0, fmt.Errorf("delete %d dead packs: %w", len(dead), err)
+	}
+	for _, k := range dead {
+		if err := p.x.RemovePack(ctx, k.ID); err != nil {
+			return 0, err
+		}
+		p.r.Drop(p.name(k.Name))
+	}
+	p.compact.state.Lock()
+	defer p.compact.state.Unlock()
+	p.compact.removed += uint64(len(dead))
+	for _, k := range dead {
+		delete(p.compact.skip, k.ID)
+	}
+	return len(dead), nil
+}
+
+// plan returns packs to be made into one, in the order of their names; none if nothing is worth it.
+func (p *Packed) plan() []index.Pack {
+	var sparse []index.Pack
+	classes := map[int][]index.Pack{}
+	p.compact.state.Lock()
+	defer p.compact.state.Unlock()
+	for _, k := range p.x.Packs() {
+		if _, bad := p.compact.skip[k.ID]; bad || k.Incomplete || k.LiveBlocks == 0 {
+			continue
+		}
+		switch {
+		case (k.Bytes-k.LiveBytes)*deadShare > k.Bytes:
+			sparse = append(sparse, k)
+		case k.Size < p.c.PackSize/mergeFan:
+			class := bits.Len64(uint64(k.Size)) / 3 // 3 bits: a factor of 8
+			classes[class] = append(classes[class], k)
+		}
+	}
+	if group := p.fill(sparse); len(group) > 0 {
+		return group
+	}
+	for _, class := range classes {
+		if len(class) >= mergeFan {
+			return p.fill(class)
+		}
+	}
+	return nil
+}
+
+// fill takes packs from the front until their live blocks make a pack.
+func (p *Packed) fill(packs []index.Pack) []index.Pack {
+	var size int64
+	for i, k := range packs {
+		// Sections have headers of up to 50 bytes; a few bytes more than the size of a pack do no harm.
+		if size += k.LiveBytes; size > p.c.PackSize && i > 0 {
+			return packs[:i]
+		}
+	}
+	return packs
+}
+
+// merge writes the live blocks of packs into a new one, and points the index to it. The old ones are dead then. A crash leaves the old
+// ones as they were, and perhaps a new one that nothing points to.
+func (p *Packed) merge(ctx context.Context, packs []index.Pack) (blocks, size int64, err error) {
+	out := &memFile{}
+	w := pack.NewWriter(out)
+	var entries []pack.Entry
+	from := make([]index.PackID, 0, len(packs))
+	for _, k := range packs {
+		before := len(entries)
+		err := p.live(ctx, k, func(b pack.Block) error {
+			e, err := w.Append(b)
+			e.Multihash = bytes.Clone(b.Multihash)
+			entries = append(entries, e)
+			return err
+		})
+		if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, bucket.ErrNotFound) {
+			// Its good blocks stay where they are; readers are told about the others.
+			p.compact.state.Lock()
+			p.compact.skip[k.ID] = err
+			p.compact.state.Unlock()
+			if len(entries) == before {
+				continue
+			}
+			return 0, 0, nil // the writer holds a part of it: plan again without it
+		} else if err != nil {
+			return 0, 0, fmt.Errorf("compact pack %q: %w", p.name(k.Name), err)
+		}
+		from = append(from, k.ID)
+	}
+	if len(entries) == 0 {
+		p.setAside(from) // unless all of it was deleted meanwhile
+		return 0, 0, nil
+	}
+	sealed, err := w.Seal(p.ids.Next(), p.node.id)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := p.putPack(ctx, sealed.Name, bytes.NewReader(out.b)); err != nil {
+		return 0, 0, fmt.Errorf("upload pack %s: %w", sealed.Name, err)
+	}
+	info := index.PackInfo{Name: sealed.Name.String(), Size: sealed.Size, IndexOffset: sealed.Name.IndexOffset}
+	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Packs: from}); err != nil {
+		return 0, 0, err
+	}
+	if err := p.x.Commit(ctx); err != nil {
+		return 0, 0, err
+	}
+	p.setAside(from)
+	p.compact.state.Lock()
+	p.compact.merged += uint64(len(from))
+	p.compact.written += uint64(sealed.Size)
+	p.compact.state.Unlock()
+	return int64(len(entries)), sealed.Size, nil
+}
+
+// setAside keeps packs from being rewritten again and again that have live blocks although all that were found in them are elsewhere.
+func (p *Packed) setAside(ids []index.PackID) {
+	p.compact.state.Lock()
+	defer p.compact.state.Unlock()
+	for _, id := range ids {
+		if k, err := p.x.Pack(id); err == nil && k.LiveBlocks > 0 {
+			p.compact.skip[id] = fmt.Errorf("pack %q: %d blocks that the index puts there were not found: verify it", p.name(k.Name), k.LiveBlocks)
+		}
+	}
+}
+
+// live reads a pack with one GET and yields the blocks that the index points to, each verified. Blocks are valid until the next one.
+func (p *Packed) live(ctx context.Context, k index.Pack, yield func(pack.Block) error) error {
+	body, _, err := p.b.Get(ctx, p.name(k.Name), bucket.Range{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	for s, err := range pack.Sections(body) {
+		if err != nil {
+			return err
+		}
+		l, err := p.x.Get(s.Multihash)
+		if errors.Is(err, index.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if l.Kind != index.InPack || l.Pack != k.ID || l.Offset+l.Length != s.Offset+s.Length {
+			continue
+		}
+		if err := yield(pack.Block{Multihash: s.Multihash, Data: s.Data}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// memFile is a file in memory.
+type memFile struct{ b []byte }
+
+// WriteAt implements io.WriterAt.
+func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, io.ErrShortWrite
+	}
+	if need := off + int64(len(p)); need > int64(len(f.b)) {
+		f.b = append(f.b, make([]byte, need-int64(len(f.b)))...)
+	}
+	return copy(f.b[off:], p), nil
+}

@@ -1,0 +1,302 @@
+package s3ds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/metered"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
+)
+
+// ownerName is the object under the prefix that names the node that may write there.
+const ownerName = ".ipfs-aws-owner"
+
+// closeTimeout bounds the one request that Close may send.
+const closeTimeout = 5 * time.Second
+
+// Store is what every layout is.
+type Store interface {
+	ds.Batching
+	ds.PersistentDatastore
+	ds.CheckedDatastore
+	prometheus.Collector
+	// Stats returns totals since the store was opened.
+	Stats() Stats
+}
+
+var (
+	_ Store = (*Datastore)(nil)
+	_ Store = (*Packed)(nil)
+)
+
+// OpenIn opens the store that c describes, in the layout that it names. repo is the folder at which relative paths start.
+func OpenIn(ctx context.Context, c Config, repo string) (Store, error) {
+	if c.Layout == LayoutPacks {
+		return OpenPacked(ctx, c, repo, nil)
+	}
+	return Open(ctx, c)
+}
+
+// Packed is a datastore in layout packs. Blocks go to a journal on the local disk, and from there in packs to the bucket; an
+// index on the local disk knows where each is. See the package comment. Safe for concurrent use.
+type Packed struct {
+	c     Config
+	b     bucket.Bucket
+	root  string
+	loose *Datastore // objects of their own: their names, and verified reads of them
+	meter *metered.Meter
+
+	node  *node
+	owner *owner.Owner
+	ids   *pack.IDs
+	j     *journal.Journal
+	x     *index.Index
+	r     *span.Reader
+
+	life context.Context // of the store
+	end  context.CancelFunc
+	work sync.WaitGroup // what runs in the background
+
+	users struct {
+		sync.Mutex
+		n      int
+		closed bool
+		none   *sync.Cond
+	}
+	closeOnce sync.Once
+	closeErr  error
+
+	looseLock chan struct{} // held while an object of its own is written or removed
+	segs      segments
+	heal      heal
+	up        uploads
+	compact   compaction
+	unsynced  atomic.Bool // something was deleted since the index was committed
+
+	recovery   journal.Recovery
+	hits, miss atomic.Uint64
+	writeWait  time.Duration
+}
+
+// Progress tells how far a long operation has come.
+type Progress struct {
+	Doing       string // "index", "verify", "repack"
+	Packs       int64  // done
+	Objects     int64  // loose ones seen
+	Blocks      int64
+	Bytes       int64
+	TotalPacks  int64 // 0 while it is not known
+	Outstanding int64 // requests that are under way
+}
+
+// parts are the outside of a Packed, which tests replace.
+type parts struct {
+	fs        vfs.FS
+	lease     time.Duration
+	writeWait time.Duration
+	manual    bool // nothing runs in the background by itself but uploads
+}
+
+// OpenPacked connects to the bucket of c and returns the datastore in it, in layout packs. It claims the prefix
+// (an error that matches owner.ErrOwned names who has it), recovers the journal, and opens the index. If there is none, or one that is
+// damaged or of another store, it is made anew from the bucket, with one LIST per 1,000 objects and one GET per pack; progress,
+// which may be nil, is told. A rebuild that is broken off goes on at the next start. Cost otherwise: 1 GET, and 1 PUT if the
+// prefix changes hands.
+func OpenPacked(ctx context.Context, c Config, repo string, progress func(Progress)) (*Packed, error) {
+	d, err := connect(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open s3ds: %w", err)
+	}
+	p, err := openPacked(ctx, d, c, repo, parts{fs: vfs.Default}, progress)
+	if err != nil {
+		return nil, fmt.Errorf("open s3ds: %w", err)
+	}
+	return p, nil
+}
+
+// NewPacked is OpenPacked for a bucket that is there already, for tests and for decorated buckets.
+func NewPacked(ctx context.Context, b bucket.Bucket, c Config, repo string) (*Packed, error) {
+	return openPacked(ctx, New(b, c), c, repo, parts{fs: vfs.Default}, nil)
+}
+
+func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o parts, progress func(Progress)) (_ *Packed, err error) {
+	c = c.withPackDefaults(repo)
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	if o.writeWait == 0 {
+		o.writeWait = writeWait
+	}
+	p := &Packed{
+		c: c, b: loose.b, root: loose.root, loose: loose, meter: loose.meter, ids: pack.NewIDs(0),
+		looseLock: make(chan struct{}, 1), writeWait: o.writeWait,
+	}
+	p.life, p.end = context.WithCancel(context.Background())
+	p.users.none = sync.NewCond(&p.users)
+	p.segs.retired = map[pack.ID]struct{}{}
+	p.heal.keys = map[string]struct{}{}
+	p.up.init()
+	p.compact.init()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.shut(context.WithoutCancel(ctx)))
+		}
+	}()
+	if p.node, err = openNode(o.fs, c.JournalPath); err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	p.owner, err = owner.Acquire(ctx, p.b, owner.Options{Key: p.name(ownerName), ID: p.node.id, Host: host, Lease: o.lease})
+	loose.health.record(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	p.j, p.recovery, err = journal.Open(c.JournalPath, journal.Options{
+		Writer: p.node.id, IDs: p.ids, FS: o.fs, SegmentBytes: c.PackSize, SealAge: c.SealAge, MaxBytes: c.JournalSize,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.openIndex(ctx, o.fs, progress); err != nil {
+		return nil, err
+	}
+	if err := p.replay(ctx); err != nil {
+		return nil, err
+	}
+	so := span.Options{
+		Next: p.packAfter, MaxWindow: c.ReadWindow, MemoryBytes: c.Memory / 2, Concurrency: c.Downloads, FS: o.fs,
+	}
+	if c.CacheSize != NoCache {
+		so.CacheDir, so.CacheBytes = c.CachePath, c.CacheSize
+	}
+	if p.r, err = span.New(p.b, so); err != nil {
+		return nil, err
+	}
+	for range c.Uploads {
+		p.work.Go(p.upload)
+	}
+	p.work.Go(p.sealEarly)
+	if !o.manual {
+		p.work.Go(p.compactLoop)
+	}
+	return p, nil
+}
+
+// name returns the full name of an object under the prefix.
+func (p *Packed) name(of string) string { return strings.TrimPrefix(path.Join(p.root, of), "/") }
+
+// enter begins a call, which leave ends. The context that it returns ends with the store.
+func (p *Packed) enter(ctx context.Context) (context.Context, func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	p.users.Lock()
+	defer p.users.Unlock()
+	if p.users.closed {
+		return nil, nil, ErrClosed
+	}
+	p.users.n++
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(p.life, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		p.users.Lock()
+		defer p.users.Unlock()
+		if p.users.n--; p.users.n == 0 {
+			p.users.none.Broadcast()
+		}
+	}, nil
+}
+
+func (p *Packed) usable(ctx context.Context) error {
+	p.users.Lock()
+	defer p.users.Unlock()
+	if p.users.closed {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// Close ends calls that are under way with an error, and lets go of bucket and disk. What waits to be uploaded stays in the journal,
+// durably, and is uploaded after the next start. It sends at most one small request, and waits for nothing but that
+// and the local disk. Later calls return ErrClosed.
+func (p *Packed) Close() error {
+	p.closeOnce.Do(func() { p.closeErr = p.shut(context.Background()) })
+	return p.closeErr
+}
+
+// shut closes what is open.
+func (p *Packed) shut(ctx context.Context) error {
+	p.users.Lock()
+	p.users.closed = true
+	p.users.Unlock()
+	p.end()
+	p.users.Lock()
+	for p.users.n > 0 {
+		p.users.none.Wait()
+	}
+	p.users.Unlock()
+	p.work.Wait()
+	var errs []error
+	closeIt := func(c io.Closer) { errs = append(errs, c.Close()) }
+	if p.r != nil {
+		closeIt(p.r)
+	}
+	if p.j != nil {
+		closeIt(p.j)
+	}
+	if p.x != nil {
+		closeIt(p.x)
+	}
+	if p.owner != nil {
+		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+		// A bucket that does not answer is no reason not to close: the lease runs out by itself.
+		_ = p.owner.Release(ctx)
+	}
+	if p.node != nil {
+		closeIt(p.node.lock)
+	}
+	closeIt(p.loose)
+	return errors.Join(errs...)
+}
+
+// packAfter tells span which pack to read ahead. It skips packs of which nothing is alive.
+func (p *Packed) packAfter(key string) (span.Pack, bool) {
+	name := path.Base(key)
+	for {
+		next, err := p.x.PackAfter(name)
+		if err != nil {
+			return span.Pack{}, false
+		}
+		if next.LiveBlocks > 0 {
+			return p.spanPack(next), true
+		}
+		name = next.Name
+	}
+}
+
+func (p *Packed) spanPack(k index.Pack) span.Pack {
+	return span.Pack{Key: p.name(k.Name), End: k.IndexOffset}
+}

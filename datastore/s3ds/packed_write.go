@@ -1,0 +1,411 @@
+package s3ds
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	ds "github.com/ipfs/go-datastore"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+)
+
+// Put implements datastore.Datastore: durable when it returns nil. A block that is there already is not written again. Data that does
+// not match its key, a multihash, is refused with an error that matches pack.ErrCorrupt.
+func (p *Packed) Put(ctx context.Context, key ds.Key, value []byte) error {
+	if err := p.write(ctx, []put{{key, value}}); err != nil {
+		return fmt.Errorf("s3ds: put %s: %w", key, err)
+	}
+	return nil
+}
+
+// Batch implements datastore.Batching. See Datastore.Batch; the blocks of a Commit share one synced write.
+func (p *Packed) Batch(ctx context.Context) (ds.Batch, error) {
+	if err := p.usable(ctx); err != nil {
+		return nil, err
+	}
+	return &batch{d: p, lock: make(chan struct{}, 1), ops: map[ds.Key]operation{}}, nil
+}
+
+// apply implements batched.
+func (p *Packed) apply(ctx context.Context, removed []ds.Key, puts []put, done func(ds.Key, error)) {
+	if len(removed) > 0 {
+		err := p.remove(ctx, removed)
+		for _, key := range removed {
+			done(key, wrap(err, "s3ds: delete %s: %w", key))
+		}
+	}
+	if len(puts) > 0 {
+		err := p.write(ctx, puts)
+		for _, one := range puts {
+			done(one.key, wrap(err, "s3ds: put %s: %w", one.key))
+		}
+	}
+}
+
+func wrap(err error, format string, key ds.Key) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format, key, err)
+}
+
+// write stores values, in their order.
+func (p *Packed) write(ctx context.Context, puts []put) error {
+	ctx, leave, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeoutCause(ctx, p.writeWait, errWaited)
+	defer cancel()
+	if err := p.store(ctx, puts); err != nil {
+		if ended := context.Cause(ctx); ended != nil && errors.Is(err, ctx.Err()) {
+			err = ended
+		}
+		if errors.Is(err, errWaited) {
+			err = fmt.Errorf("%w %s (%w)", errWaited, p.writeWait, p.up.trouble())
+		}
+		return err
+	}
+	return nil
+}
+
+// errWaited is why a write ends that found no room in the journal, or whose pack was not uploaded.
+var errWaited = errors.New("the bucket has not taken enough of what waits in the journal: raise journalSize if it is only slow; waited")
+
+func (p *Packed) store(ctx context.Context, puts []put) error {
+	if err := p.owner.Hold(ctx); err != nil {
+		p.loose.health.record(ctx, err)
+		return err
+	}
+	var blocks []pack.Block
+	var single []put
+	var stored []name // what has to be in the bucket
+	for _, one := range puts {
+		n, h := nameOf(one.key)
+		if err := checkKey(one.key, n); err != nil {
+			return err
+		}
+		if h != nil {
+			stored = append(stored, n)
+			here, err := p.present(n)
+			if err != nil {
+				return err
+			}
+			if here {
+				continue
+			}
+			if _, err := pack.SectionLen(h, len(one.value)); err == nil {
+				blocks = append(blocks, pack.Block{Multihash: h, Data: one.value})
+				continue
+			}
+			if err := pack.Verify(h, one.value); err != nil {
+				return err
+			}
+		}
+		single = append(single, one)
+	}
+	if err := p.append(ctx, blocks); err != nil {
+		return err
+	}
+	if err := p.putLoose(ctx, single); err != nil {
+		return err
+	}
+	if p.c.Durability == DurableInBucket {
+		return p.waitStored(ctx, stored)
+	}
+	return nil
+}
+
+// present reports whether a block is there, and not known to be damaged.
+func (p *Packed) present(n name) (bool, error) {
+	_, err := p.lookup(n)
+	switch {
+	case errors.Is(err, index.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return !p.heal.has(n), nil
+}
+
+// segments are those whose packs are, or are about to be, in the index. A block that is in one of them, and not in the index
+// yet, would point to a segment that goes away, while the index has its copy in the pack for dead.
+type segments struct {
+	mu      sync.RWMutex // read-locked from the look at retired to the end of the update of the index
+	retired map[pack.ID]struct{}
+}
+
+func (s *segments) retire(id pack.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired[id] = struct{}{}
+}
+
+// append puts blocks into journal and index.
+func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
+	for len(blocks) > 0 {
+		locs, err := p.j.Append(ctx, blocks)
+		if err != nil {
+			return err
+		}
+		// From here on nothing may be left half done because a caller has lost patience.
+		late := context.WithoutCancel(ctx)
+		var again []pack.Block // they took longer to come here than their segment to the bucket
+		entries := make([]index.Entry, 0, len(blocks))
+		p.segs.mu.RLock()
+		for i, loc := range locs {
+			if _, gone := p.segs.retired[loc.Segment]; gone {
+				again = append(again, blocks[i])
+				continue
+			}
+			entries = append(entries, journalEntry(blocks[i], uint64(loc.Segment), loc.Offset, loc.Length))
+		}
+		err = p.indexJournal(late, entries)
+		p.segs.mu.RUnlock()
+		if err != nil {
+			return err
+		}
+		blocks = again
+	}
+	return nil
+}
+
+// journalEntry is the entry of a block whose section is at an offset of a segment.
+func journalEntry(b pack.Block, segment uint64, offset, length int64) index.Entry {
+	data := int64(len(b.Data))
+	return index.Entry{Key: b.Multihash, Location: index.Location{
+		Kind: index.Journal, Segment: segment, Offset: offset + length - data, Length: data,
+	}}
+}
+
+// indexJournal adds entries, and lets those that replace a damaged block take its place.
+func (p *Packed) indexJournal(ctx context.Context, entries []index.Entry) error {
+	fresh := entries
+	if p.heal.any() {
+		fresh = fresh[:0:0]
+		for _, e := range entries {
+			if !p.heal.has(name(e.Key)) {
+				fresh = append(fresh, e)
+				continue
+			}
+			if err := p.replace(ctx, e); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := p.x.PutJournal(ctx, fresh...)
+	return err
+}
+
+// heal knows blocks whose bytes were found to be damaged or gone. They are still in the index, so that nobody takes them for
+// absent, and the next put of one is not skipped.
+type heal struct {
+	mu    sync.RWMutex // locked while an entry is replaced
+	keys  map[string]struct{}
+	n     atomic.Int64
+	state atomic.Uint64 // odd while an entry is being replaced
+}
+
+// maxHeal bounds the memory of heal: some 8 MiB. A damaged block beyond it is noted when it is read again.
+const maxHeal = 1 << 16
+
+func (h *heal) any() bool { return h.n.Load() > 0 }
+
+func (h *heal) has(n name) bool {
+	if !h.any() {
+		return false
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	_, ok := h.keys[string(n)]
+	return ok
+}
+
+func (h *heal) note(n name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.keys) < maxHeal {
+		h.keys[string(n)] = struct{}{}
+		h.n.Store(int64(len(h.keys)))
+	}
+}
+
+func (h *heal) forget(n name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.keys, string(n))
+	h.n.Store(int64(len(h.keys)))
+}
+
+// replace lets an entry take the place of one whose block is damaged. Who looks it up meanwhile waits (lookup).
+func (p *Packed) replace(ctx context.Context, e index.Entry) error {
+	h := &p.heal
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state.Add(1)
+	defer h.state.Add(1)
+	if _, err := p.x.Delete(ctx, e.Key); err != nil {
+		return err
+	}
+	if _, err := p.x.PutJournal(ctx, e); err != nil {
+		return err
+	}
+	delete(h.keys, string(e.Key))
+	h.n.Store(int64(len(h.keys)))
+	return nil
+}
+
+// lookup is Get of the index, which does not miss an entry that is being replaced.
+func (p *Packed) lookup(n name) (index.Location, error) {
+	before := p.heal.state.Load()
+	l, err := p.x.Get(n)
+	if err != nil && errors.Is(err, index.ErrNotFound) && (before%2 == 1 || before != p.heal.state.Load()) {
+		p.heal.mu.RLock()
+		defer p.heal.mu.RUnlock()
+		return p.x.Get(n)
+	}
+	return l, err
+}
+
+// putLoose stores values in objects of their own.
+func (p *Packed) putLoose(ctx context.Context, puts []put) error {
+	if len(puts) == 0 {
+		return nil
+	}
+	if err := p.lockLoose(ctx); err != nil {
+		return err
+	}
+	defer p.unlockLoose()
+	entries := make([]index.Entry, len(puts))
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(cap(p.loose.slots))
+	for i, one := range puts {
+		n, _ := nameOf(one.key)
+		entries[i] = index.Entry{Key: n, Location: index.Location{Kind: index.Loose, Length: int64(len(one.value))}}
+		group.Go(func() error { return p.b.Put(gctx, p.loose.object(one.key), bytes.NewReader(one.value)) })
+	}
+	err := group.Wait()
+	p.loose.health.record(ctx, err)
+	if err != nil {
+		return err
+	}
+	late := context.WithoutCancel(ctx)
+	for _, e := range entries {
+		if !p.heal.has(name(e.Key)) {
+			continue
+		}
+		// It may point into a pack where it is damaged.
+		if _, err := p.x.Delete(late, e.Key); err != nil {
+			return err
+		}
+		p.heal.forget(name(e.Key))
+	}
+	if _, err := p.x.PutLoose(late, entries...); err != nil {
+		return err
+	}
+	return p.x.Commit(late) // nothing replays these
+}
+
+func (p *Packed) lockLoose(ctx context.Context) error {
+	select {
+	case p.looseLock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Packed) unlockLoose() { <-p.looseLock }
+
+// Delete implements datastore.Datastore. A key that is not there is no error. Until the next Sync, a crash may undo it; a block whose
+// segment is still in the journal may be back after any restart. The space in packs is won back by compaction.
+func (p *Packed) Delete(ctx context.Context, key ds.Key) error {
+	return wrap(p.remove(ctx, []ds.Key{key}), "s3ds: delete %s: %w", key)
+}
+
+func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
+	ctx, leave, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := p.owner.Hold(ctx); err != nil {
+		p.loose.health.record(ctx, err)
+		return err
+	}
+	var names, single [][]byte
+	var objects []string
+	for _, key := range keys {
+		n, _ := nameOf(key)
+		l, err := p.lookup(n)
+		switch {
+		case errors.Is(err, index.ErrNotFound):
+		case err != nil:
+			return err
+		case l.Kind == index.Loose:
+			single = append(single, n)
+			objects = append(objects, p.loose.object(key))
+		default:
+			names = append(names, n)
+		}
+	}
+	late := context.WithoutCancel(ctx)
+	if len(names) > 0 {
+		if _, err := p.x.Delete(late, names...); err != nil {
+			return err
+		}
+		p.unsynced.Store(true)
+		p.compact.wake()
+	}
+	for _, n := range slices.Concat(names, single) {
+		if p.heal.any() {
+			p.heal.forget(n)
+		}
+	}
+	if len(single) == 0 {
+		return nil
+	}
+	if err := p.lockLoose(ctx); err != nil {
+		return err
+	}
+	defer p.unlockLoose()
+	if _, err := p.x.Delete(late, single...); err != nil {
+		return err
+	}
+	if err := p.x.Commit(late); err != nil {
+		return err
+	}
+	err = p.b.Delete(ctx, objects...)
+	p.loose.health.record(ctx, err)
+	var some *bucket.DeleteError
+	if errors.As(err, &some) {
+		return fmt.Errorf("%w: what is left is found again by a reindex", err)
+	}
+	return err
+}
+
+// Sync implements datastore.Datastore. What was put is durable already; what was deleted is now as well.
+func (p *Packed) Sync(ctx context.Context, _ ds.Key) error {
+	ctx, leave, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if !p.unsynced.Swap(false) {
+		return nil
+	}
+	if err := p.x.Commit(ctx); err != nil {
+		p.unsynced.Store(true)
+		return fmt.Errorf("s3ds: sync: %w", err)
+	}
+	return nil
+}

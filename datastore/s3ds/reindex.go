@@ -1,0 +1,340 @@
+package s3ds
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	ds "github.com/ipfs/go-datastore"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+)
+
+const (
+	// reindexWidth is how many indexes of packs are fetched at the same time: at 25 ms each, 2,500 packs a second.
+	reindexWidth = 64
+	// reindexMemory bounds the indexes that are in memory at the same time, in bytes. One of 32 MiB in blocks of 256 KiB has 5 KiB; the largest possible
+	// has 32 MiB, and takes six times as much when it is decoded.
+	reindexMemory = 64 << 20
+	// reindexCommit is how many packs an interrupted rebuild does again, at most.
+	reindexCommit = 256
+	// looseChunk is how many loose objects go into the index at once.
+	looseChunk = 1000
+)
+
+// Reindex makes the index of a store anew from the bucket and the journal. The store must not be open: it is an error that names the other
+// process if it is. Blocks that were deleted, and whose packs were not compacted yet, are there again. If it is broken off, the next start
+// goes on with it.
+func Reindex(ctx context.Context, c Config, repo string, progress func(Progress)) error {
+	if c.Layout != LayoutPacks {
+		return fmt.Errorf("reindex: layout %q has no index: there is nothing to do", LayoutObjects)
+	}
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("reindex: %w", err)
+	}
+	full := c.withPackDefaults(repo)
+	n, err := openNode(vfs.Default, full.JournalPath)
+	if err != nil {
+		return fmt.Errorf("reindex: %w", err)
+	}
+	if err := errors.Join(index.Remove(full.IndexPath, vfs.Default), n.lock.Close()); err != nil {
+		return fmt.Errorf("reindex: %w", err)
+	}
+	p, err := OpenPacked(ctx, c, repo, progress)
+	if err != nil {
+		return fmt.Errorf("reindex: %w", err)
+	}
+	return p.Close()
+}
+
+// openIndex opens the index, and makes it anew if it cannot be used or is not complete.
+func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, progress func(Progress)) (err error) {
+	o := index.Options{FS: fs, Identity: index.Identity{
+		Bucket: strings.Join([]string{p.c.RegionEndpoint, p.c.Region, p.c.Bucket}, " "), Prefix: p.root, Writer: p.node.id,
+	}}
+	p.x, err = index.Open(p.c.IndexPath, o)
+	if errors.Is(err, index.ErrCorrupt) || errors.Is(err, index.ErrForeign) || errors.Is(err, index.ErrFormat) {
+		if err := index.Remove(p.c.IndexPath, fs); err != nil {
+			return err
+		}
+		p.x, err = index.Open(p.c.IndexPath, o)
+	}
+	if err != nil {
+		return err
+	}
+	if !p.x.Complete() {
+		if err := p.rebuild(ctx, progress); err != nil {
+			return fmt.Errorf("make the index from the bucket: %w", err)
+		}
+	}
+	for _, k := range p.x.Packs() {
+		if n, err := pack.ParseName(k.Name); err == nil {
+			p.ids.See(n.ID)
+		}
+	}
+	return nil
+}
+
+// rebuild fills the index from the bucket.
+func (p *Packed) rebuild(ctx context.Context, progress func(Progress)) error {
+	var (
+		mu     sync.Mutex
+		done   = Progress{Doing: "index"}
+		broken []error
+		memory = semaphore.NewWeighted(reindexMemory)
+	)
+	report := func(change func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		change()
+		progress(done)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(reindexWidth)
+	var loose []index.Entry
+	flush := func() error {
+		_, err := p.x.PutLoose(ctx, loose...)
+		loose = loose[:0]
+		return err
+	}
+	list := func() error {
+		prefix := p.loose.prefix("")
+		for info, err := range p.b.List(gctx, prefix, "") {
+			if err != nil {
+				return err
+			}
+			n, err := pack.ParseName(strings.TrimPrefix(info.Key, prefix))
+			if err == nil {
+				p.ids.See(n.ID)
+				if k, err := p.x.PackNamed(n.String()); err == nil && !k.Incomplete {
+					report(func() { done.Packs++; done.Blocks += k.Blocks; done.Bytes += k.Bytes })
+					continue
+				}
+				group.Go(func() error {
+					blocks, size, err := p.adopt(gctx, n, info.Size, memory)
+					if errors.Is(err, pack.ErrCorrupt) {
+						report(func() { broken = append(broken, err) })
+						return nil
+					} else if err != nil {
+						return err
+					}
+					commit := false
+					report(func() {
+						done.Packs++
+						done.Blocks += blocks
+						done.Bytes += size
+						commit = done.Packs%reindexCommit == 0
+					})
+					if commit {
+						return p.x.Commit(gctx)
+					}
+					return nil
+				})
+				continue
+			}
+			key, ours := p.loose.key(info.Key)
+			if !ours || key == ds.NewKey(ownerName) {
+				continue
+			}
+			name, _ := nameOf(key)
+			if checkKey(key, name) != nil {
+				continue
+			}
+			loose = append(loose, index.Entry{Key: name, Location: index.Location{Kind: index.Loose, Length: info.Size}})
+			if len(loose) == looseChunk {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			report(func() { done.Objects++; done.Blocks++; done.Bytes += info.Size })
+		}
+		return flush()
+	}
+	listed := list()
+	err := group.Wait() // the first failure, which also ended the list
+	if err == nil {
+		err = listed
+	}
+	p.loose.health.record(ctx, err)
+	if err == nil && len(broken) > 0 {
+		err = fmt.Errorf("%d packs are damaged beyond reading, the first: %w: restore these objects from a copy or an older version; "+
+			"delete them to accept the loss of their blocks", len(broken), broken[0])
+	}
+	if err != nil {
+		return errors.Join(err, p.x.Commit(context.WithoutCancel(ctx)))
+	}
+	return p.x.SetComplete(ctx, true)
+}
+
+// adopt adds a pack of the bucket to the index.
+func (p *Packed) adopt(ctx context.Context, n pack.Name, size int64, memory *semaphore.Weighted) (blocks, bytes int64, err error) {
+	cost := int64(pack.MaxIndex)
+	if _, length, err := n.IndexRange(size); err == nil {
+		cost = length
+	}
+	if err := memory.Acquire(ctx, cost); err != nil {
+		return 0, 0, err
+	}
+	defer memory.Release(cost)
+	entries, err := p.readPackIndex(ctx, n, size)
+	if err != nil {
+		return 0, 0, err
+	}
+	info := index.PackInfo{Name: n.String(), Size: size, IndexOffset: n.IndexOffset}
+	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Absent: true, Journal: true}); err != nil {
+		return 0, 0, err
+	}
+	for _, e := range entries {
+		bytes += e.DataLen()
+	}
+	return int64(len(entries)), bytes, nil
+}
+
+// readPackIndex fetches the index of a pack: one GET. If it is damaged it is made from the sections: one GET more, of all.
+func (p *Packed) readPackIndex(ctx context.Context, n pack.Name, size int64) ([]pack.Entry, error) {
+	object := p.name(n.String())
+	var damage error
+	if off, length, err := n.IndexRange(size); err != nil {
+		damage = err
+	} else {
+		for range 2 { // what was damaged on its way comes out right the second time
+			b, err := p.readRange(ctx, object, off, length)
+			if err != nil {
+				return nil, err
+			}
+			entries, err := n.DecodeIndex(b)
+			if err == nil {
+				return entries, nil
+			}
+			damage = err
+		}
+	}
+	body, _, err := p.b.Get(ctx, object, bucket.Range{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	var entries []pack.Entry
+	for s, err := range pack.Sections(body) {
+		if err != nil && !errors.Is(err, pack.ErrCorrupt) {
+			return nil, fmt.Errorf("read object %q: %w", object, err)
+		} else if err != nil {
+			return nil, fmt.Errorf("object %q: %w; %w", object, damage, err)
+		}
+		entries = append(entries, pack.Entry{Multihash: bytes.Clone(s.Multihash), Offset: s.Offset, Length: s.Length})
+	}
+	return entries, nil
+}
+
+func (p *Packed) readRange(ctx context.Context, object string, off, length int64) ([]byte, error) {
+	body, _, err := p.b.Get(ctx, object, bucket.Range{Offset: off, Length: length})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	b := make([]byte, length)
+	if _, err := io.ReadFull(body, b); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("read %d bytes at %d of object %q: %w", length, off, object, err)
+	}
+	return b, nil
+}
+
+// replay brings the index up to date with the journal, and finds entries that point to what the journal no longer has.
+func (p *Packed) replay(ctx context.Context) error {
+	var confirmed int64
+	var fresh []index.Entry
+	flush := func() error {
+		_, err := p.x.PutJournal(ctx, fresh...)
+		confirmed += int64(len(fresh))
+		fresh = fresh[:0]
+		return err
+	}
+	pending := map[string]struct{}{} // keys of fresh: a block may be in the journal twice
+	for b, err := range p.j.Blocks() {
+		if err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		n := name(b.Multihash)
+		if _, twice := pending[string(n)]; twice {
+			continue
+		}
+		at := index.Location{Kind: index.Journal, Segment: uint64(b.Segment), Offset: b.Offset + b.Length - b.DataLen, Length: b.DataLen}
+		l, err := p.x.Get(n)
+		switch {
+		case errors.Is(err, index.ErrNotFound):
+			fresh = append(fresh, index.Entry{Key: n, Location: at})
+			pending[string(n)] = struct{}{}
+		case err != nil:
+			return err
+		case l == at:
+			confirmed++
+		}
+		if len(fresh) >= looseChunk {
+			if err := flush(); err != nil {
+				return err
+			}
+			clear(pending)
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	if p.x.Stats().JournalBlocks == confirmed {
+		return nil
+	}
+	return p.repairJournalEntries(ctx)
+}
+
+// repairJournalEntries deals with entries whose place in the journal has nothing, or something else: the folder was lost, or
+// recovery moved or gave up a part of it. Those that are elsewhere in the journal get their new place; the others are noted as
+// damaged, and stay in the index, for they were acknowledged.
+func (p *Packed) repairJournalEntries(ctx context.Context) error {
+	valid := map[string][]index.Location{}
+	for b, err := range p.j.Blocks() {
+		if err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		valid[string(b.Multihash)] = append(valid[string(b.Multihash)], index.Location{
+			Kind: index.Journal, Segment: uint64(b.Segment), Offset: b.Offset + b.Length - b.DataLen, Length: b.DataLen,
+		})
+	}
+	var wrong []index.Entry
+	for e, err := range p.x.Entries(nil) {
+		if err != nil {
+			return err
+		}
+		if e.Kind != index.Journal {
+			continue
+		}
+		places := valid[string(e.Key)]
+		if len(places) == 0 {
+			p.heal.note(e.Key)
+			continue
+		}
+		found := false
+		for _, l := range places {
+			found = found || l == e.Location
+		}
+		if !found {
+			wrong = append(wrong, index.Entry{Key: e.Key, Location: places[0]})
+		}
+	}
+	for _, e := range wrong {
+		if err := p.replace(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package s3ds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+)
+
+// Pauses after an upload that failed. The requests themselves have been retried by then; a bucket that is down is asked twice a minute
+// by each upload.
+const (
+	firstPause = time.Second
+	maxPause   = 30 * time.Second
+)
+
+// uploads is what is known about the way from the journal to the bucket.
+type uploads struct {
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when a pack has come into the index, and when an upload failed
+	inFlight int
+	err      error // of the latest upload, nil if it went well
+	packs    uint64
+	bytes    uint64
+	failures uint64
+	damaged  map[pack.ID]error // segments that cannot be uploaded
+	urgent   chan struct{}     // somebody waits for what is in the journal
+}
+
+func (u *uploads) init() {
+	u.changed, u.urgent = make(chan struct{}), make(chan struct{}, 1)
+	u.damaged = map[pack.ID]error{}
+}
+
+func (u *uploads) set(change func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	change()
+	close(u.changed)
+	u.changed = make(chan struct{})
+}
+
+// watch returns a channel that is closed at the next change.
+func (u *uploads) watch() <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.changed
+}
+
+var errNoTrouble = errors.New("no upload has failed")
+
+// trouble is why uploads do not go on.
+func (u *uploads) trouble() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.err == nil {
+		return errNoTrouble
+	}
+	return u.err
+}
+
+// upload takes segments out of the journal until the store is closed.
+func (p *Packed) upload() {
+	for {
+		s, err := p.j.Next(p.life)
+		if err != nil {
+			return
+		}
+		p.up.set(func() { p.up.inFlight++ })
+		pause := firstPause
+		for {
+			err := p.uploadOne(p.life, s)
+			if p.life.Err() != nil && err != nil {
+				return
+			}
+			p.loose.health.record(p.life, err)
+			if err == nil || errors.Is(err, pack.ErrCorrupt) {
+				p.up.set(func() {
+					p.up.inFlight--
+					p.up.err = err
+					if err != nil {
+						p.up.failures++
+						p.up.damaged[s.ID()] = err
+						return
+					}
+					p.up.packs++
+					p.up.bytes += uint64(s.Size())
+				})
+				break
+			}
+			p.up.set(func() { p.up.err = err; p.up.failures++ })
+			if errors.Is(err, owner.ErrReplaced) {
+				return // for good
+			}
+			if !sleep(p.life, pause) {
+				return
+			}
+			pause = min(2*pause, maxPause)
+		}
+	}
+}
+
+// sleep waits, and reports false if ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// uploadOne brings a segment into the bucket and into the index, and removes it from the journal. It may be repeated from the
+// beginning after any failure: the pack has one name and one content.
+func (p *Packed) uploadOne(ctx context.Context, s *journal.Segment) error {
+	if err := s.Verify(); err != nil {
+		if errors.Is(err, pack.ErrCorrupt) {
+			return errors.Join(err, p.salvage(ctx, s))
+		}
+		return err
+	}
+	entries, err := s.Entries()
+	if err != nil {
+		return err
+	}
+	if err := p.putPack(ctx, s.Name(), io.NewSectionReader(s, 0, s.Size())); err != nil {
+		return fmt.Errorf("upload pack %s of %d blocks: %w", s.Name(), s.Blocks(), err)
+	}
+	p.segs.retire(s.ID())
+	info := index.PackInfo{Name: s.Name().String(), Size: s.Size(), IndexOffset: s.Name().IndexOffset}
+	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true}); err != nil {
+		return err
+	}
+	if err := p.x.Commit(ctx); err != nil {
+		return err
+	}
+	p.compact.wake()
+	return p.j.Remove(s.ID())
+}
+
+// putPack puts a pack into the bucket, where it may be already: its name says what is in it.
+func (p *Packed) putPack(ctx context.Context, n pack.Name, body io.ReadSeeker) error {
+	if err := p.owner.Hold(ctx); err != nil {
+		return err
+	}
+	_, err := bucket.PutIf(ctx, p.b, p.name(n.String()), body, bucket.Condition{Absent: true})
+	if errors.Is(err, bucket.ErrPreconditionFailed) {
+		return nil
+	}
+	return err
+}
+
+// packEntries turns the index of a pack into entries, whose offsets are those of the blocks and not of the sections.
+func packEntries(in []pack.Entry) []index.Entry {
+	out := make([]index.Entry, len(in))
+	for i, e := range in {
+		n := e.DataLen()
+		out[i] = index.Entry{Key: e.Multihash, Location: index.Location{Offset: e.Offset + e.Length - n, Length: n}}
+	}
+	return out
+}
+
+// salvage writes the good blocks of a damaged segment to the journal once more, so that they can be uploaded. The segment stays, for
+// what it holds besides is in no other place.
+func (p *Packed) salvage(ctx context.Context, s *journal.Segment) error {
+	entries, err := s.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		l, err := p.lookup(name(e.Multihash))
+		if errors.Is(err, index.ErrNotFound) || err == nil && (l.Kind != index.Journal || pack.ID(l.Segment) != s.ID()) {
+			continue // deleted, or elsewhere
+		} else if err != nil {
+			return err
+		}
+		data, err := p.j.Get(journal.Location{Segment: s.ID(), Offset: e.Offset, Length: e.Length}, e.Multihash)
+		p.heal.note(name(e.Multihash)) // for append to replace the entry
+		if errors.Is(err, pack.ErrCorrupt) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := p.append(ctx, []pack.Block{{Multihash: e.Multihash, Data: data}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealEarly seals the journal when somebody waits for what is in it. Those who come while packs are being uploaded share the next one.
+func (p *Packed) sealEarly() {
+	for {
+		select {
+		case <-p.up.urgent:
+		case <-p.life.Done():
+			return
+		}
+		for {
+			changed := p.up.watch()
+			if st := p.j.Stats(); st.Ready == 0 && p.uploading() == 0 {
+				break
+			}
+			select {
+			case <-changed:
+			case <-p.life.Done():
+				return
+			}
+		}
+		if err := p.j.Seal(p.life); err != nil {
+			if p.life.Err() != nil {
+				return
+			}
+			p.up.set(func() { p.up.err = err })
+			if !sleep(p.life, firstPause) {
+				return
+			}
+			p.hurry()
+		}
+	}
+}
+
+func (p *Packed) uploading() int {
+	p.up.mu.Lock()
+	defer p.up.mu.Unlock()
+	return p.up.inFlight
+}
+
+// hurry has the journal sealed soon.
+func (p *Packed) hurry() {
+	select {
+	case p.up.urgent <- struct{}{}:
+	default:
+	}
+}
+
+// waitStored waits until all of these blocks are in the bucket, or were deleted.
+func (p *Packed) waitStored(ctx context.Context, names []name) error {
+	for {
+		changed := p.up.watch()
+		for len(names) > 0 {
+			l, err := p.lookup(names[0])
+			if err != nil && !errors.Is(err, index.ErrNotFound) {
+				return err
+			}
+			if err == nil && l.Kind == index.Journal {
+				break
+			}
+			names = names[1:]
+		}
+		if len(names) == 0 {
+			return nil
+		}
+		p.hurry()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
