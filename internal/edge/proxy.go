@@ -94,7 +94,15 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(broken)
 		}
 	}()
-	p.forward.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+	in := r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+	if r.Body == nil || r.Body == http.NoBody {
+		p.forward.ServeHTTP(out, in)
+		return
+	}
+	body := &clientBody{body: r.Body}
+	in.Body = body
+	p.forward.ServeHTTP(out, in)
+	body.linger(w)
 }
 
 // invite tells a client that waits for "100 Continue" to send its body. It is
