@@ -93,6 +93,7 @@ type Packed struct {
 	recovery   journal.Recovery
 	hits, miss atomic.Uint64
 	writeWait  time.Duration
+	pause      time.Duration
 }
 
 // Progress tells how far a long operation has come.
@@ -111,6 +112,7 @@ type parts struct {
 	fs        vfs.FS
 	lease     time.Duration
 	writeWait time.Duration
+	pause     time.Duration // after the first failure of an upload
 	manual    bool // nothing runs in the background by itself but uploads
 }
 
@@ -144,9 +146,12 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	if o.writeWait == 0 {
 		o.writeWait = writeWait
 	}
+	if o.pause == 0 {
+		o.pause = firstPause
+	}
 	p := &Packed{
 		c: c, b: loose.b, root: loose.root, loose: loose, meter: loose.meter, ids: pack.NewIDs(0),
-		looseLock: make(chan struct{}, 1), writeWait: o.writeWait,
+		looseLock: make(chan struct{}, 1), writeWait: o.writeWait, pause: o.pause,
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.users.none = sync.NewCond(&p.users)

@@ -348,10 +348,11 @@ func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
 		n, _ := nameOf(key)
 		l, err := p.lookup(n)
 		switch {
-		case errors.Is(err, index.ErrNotFound):
-		case err != nil:
+		case err != nil && !errors.Is(err, index.ErrNotFound):
 			return err
-		case l.Kind == index.Loose:
+		case err != nil && n.multihash() != nil:
+			// A block that is not there. What a delete that failed may have left of it is garbage.
+		case err != nil, l.Kind == index.Loose:
 			single = append(single, n)
 			objects = append(objects, p.loose.object(key))
 		default:

@@ -261,10 +261,20 @@ func (p *Packed) replay(ctx context.Context) error {
 		fresh = fresh[:0]
 		return err
 	}
+	// A segment whose pack the index has is here only because a crash came before it was removed, or undid that. Those of its
+	// blocks that the index does not know were deleted.
+	var segment pack.ID
+	known := false
 	pending := map[string]struct{}{} // keys of fresh: a block may be in the journal twice
 	for b, err := range p.j.Blocks() {
 		if err != nil {
 			return fmt.Errorf("read the journal: %w", err)
+		}
+		if b.Segment != segment {
+			segment, known = b.Segment, p.uploaded(b.Segment)
+		}
+		if known {
+			continue
 		}
 		n := name(b.Multihash)
 		if _, twice := pending[string(n)]; twice {
@@ -295,6 +305,16 @@ func (p *Packed) replay(ctx context.Context) error {
 		return nil
 	}
 	return p.repairJournalEntries(ctx)
+}
+
+// uploaded reports whether the index has the pack that a segment of this node became.
+func (p *Packed) uploaded(segment pack.ID) bool {
+	k, err := p.x.PackAfter(fmt.Sprintf("%s-%s-", segment, p.node.id))
+	if err != nil || k.Incomplete {
+		return false
+	}
+	n, err := pack.ParseName(k.Name)
+	return err == nil && n.ID == segment && n.Writer == p.node.id
 }
 
 // repairJournalEntries deals with entries whose place in the journal has nothing, or something else: the folder was lost, or

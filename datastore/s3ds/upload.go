@@ -75,7 +75,7 @@ func (p *Packed) upload() {
 			return
 		}
 		p.up.set(func() { p.up.inFlight++ })
-		pause := firstPause
+		pause := p.pause
 		for {
 			err := p.uploadOne(p.life, s)
 			if p.life.Err() != nil && err != nil {
@@ -138,7 +138,13 @@ func (p *Packed) uploadOne(ctx context.Context, s *journal.Segment) error {
 	}
 	p.segs.retire(s.ID())
 	info := index.PackInfo{Name: s.Name().String(), Size: s.Size(), IndexOffset: s.Name().IndexOffset}
-	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true}); err != nil {
+	if k, err := p.x.PackNamed(info.Name); err == nil && !k.Incomplete {
+		// It was uploaded before a crash, and AddPack leaves it as it is. What is in the index as a block of this segment came there
+		// since, by a replay under another id; it has to be written once more.
+		if err := p.salvage(ctx, s); err != nil {
+			return err
+		}
+	} else if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true}); err != nil {
 		return err
 	}
 	if err := p.x.Commit(ctx); err != nil {
@@ -170,8 +176,8 @@ func packEntries(in []pack.Entry) []index.Entry {
 	return out
 }
 
-// salvage writes the good blocks of a damaged segment to the journal once more, so that they can be uploaded. The segment stays, for
-// what it holds besides is in no other place.
+// salvage writes those good blocks of a segment that the index expects there to the journal once more, so that they are uploaded with
+// another one. A damaged segment stays, for what it holds besides is in no other place.
 func (p *Packed) salvage(ctx context.Context, s *journal.Segment) error {
 	entries, err := s.Entries()
 	if err != nil {
@@ -222,7 +228,7 @@ func (p *Packed) sealEarly() {
 				return
 			}
 			p.up.set(func() { p.up.err = err })
-			if !sleep(p.life, firstPause) {
+			if !sleep(p.life, p.pause) {
 				return
 			}
 			p.hurry()

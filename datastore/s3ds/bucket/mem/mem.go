@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +73,13 @@ func (b *Bucket) put(ctx context.Context, key string, body io.ReadSeeker, allowe
 	o := object{data, b.clock()}
 	b.objects[key] = o
 	return b.described(key, o), nil
+}
+
+// Clone returns a bucket that holds at first what b holds now, and has the same clock.
+func (b *Bucket) Clone() *Bucket {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return &Bucket{Now: b.Now, objects: maps.Clone(b.objects)}
 }
 
 func (b *Bucket) clock() time.Time { return b.Now().UTC().Truncate(time.Second) }
