@@ -27,6 +27,8 @@ type Options struct {
 	WriteTimeout      time.Duration
 	IdleTimeout       time.Duration
 	MaxHeaderBytes    int
+	// Routes sends paths to backends (host:port) of their own.
+	Routes map[string]string
 	// Log receives what goes wrong between the gate and the component.
 	Log *log.Logger
 }
@@ -49,7 +51,11 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 	target := &url.URL{Scheme: "http", Host: backend}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
+			to := target
+			if host, ok := opts.Routes[r.In.URL.Path]; ok {
+				to = &url.URL{Scheme: "http", Host: host}
+			}
+			r.SetURL(to)
 			r.Out.Host = r.In.Host
 			// As it came: what is valid in it is the component's to say.
 			r.Out.URL.RawQuery = r.In.URL.RawQuery

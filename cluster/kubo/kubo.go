@@ -76,10 +76,7 @@ func (c *Client) call(ctx context.Context, command string, args url.Values, repl
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		if ue, ok := err.(*url.Error); ok {
-			err = ue.Err // without our stand-in URL
-		}
-		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
+		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, withoutURL(err))
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
@@ -96,4 +93,12 @@ func (c *Client) call(ctx context.Context, command string, args url.Values, repl
 		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
 	}
 	return nil
+}
+
+// withoutURL strips our stand-in URL from an error of the HTTP client.
+func withoutURL(err error) error {
+	if ue, ok := err.(*url.Error); ok {
+		return ue.Err
+	}
+	return err
 }

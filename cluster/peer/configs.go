@@ -22,6 +22,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
+	"github.com/ipfs-aws/ipfs-aws/cluster/spread"
 )
 
 // Where our defaults differ from ipfs-cluster's, for a cluster of a few peers
@@ -55,6 +56,15 @@ const (
 	// CloudFront passes request headers of up to 32 KiB in all; ipfs-cluster
 	// takes 4 KiB.
 	maxHeaderBytes = 64 << 10
+
+	// How many pins become one change at most. A pin is some 200 bytes in a
+	// change, and one of 1 MiB is still passed on between peers.
+	maxGroup = 1000
+
+	// ipfs-cluster's own batching, which this switches on, must not commit by
+	// itself: package commit does. It has nothing to commit, so its clock never
+	// runs.
+	unusedBatchAge = time.Hour
 )
 
 // The tag that the allocator spreads replicas over, and its value on peers that
@@ -77,6 +87,8 @@ type Configs struct {
 	Disk      *disk.Config
 	Tags      *tags.Config
 	Tracing   *observations.TracingConfig
+
+	moves bool // pins may be moved when peers come and go
 }
 
 // NewConfigs builds the components' configurations: their defaults, then ours,
@@ -125,6 +137,7 @@ func (c *Configs) defaults() {
 	c.Cluster.ListenAddr = []ma.Multiaddr{ma.StringCast("/ip4/0.0.0.0/tcp/9096")} // private networks have no QUIC
 	c.Cluster.EnableRelayHop = false
 	c.Cluster.MDNSInterval = 0
+	c.Cluster.DisableRepinning = false // what a lost zone kept gets new copies
 	c.Cluster.MonitorPingInterval = pingInterval
 	c.Cluster.PinRecoverInterval = recoverInterval
 	c.Cluster.PubSub.HeartbeatInterval = heartbeatInterval
@@ -133,6 +146,8 @@ func (c *Configs) defaults() {
 	c.CRDT.TrustAll = false
 	c.CRDT.RebroadcastInterval = rebroadcastInterval
 	c.CRDT.RepairInterval = repairInterval
+	c.CRDT.Batching.MaxBatchSize = maxGroup
+	c.CRDT.Batching.MaxBatchAge = unusedBatchAge
 	c.Monitor.CheckInterval = pingInterval
 	c.IPFS.ConnectSwarmsDelay = 0 // kept connected by this package
 	c.REST.MaxHeaderBytes = maxHeaderBytes
@@ -160,6 +175,13 @@ func (c *Configs) apply(s *settings.Settings) {
 	if c.Tags.Tags == nil {
 		c.Tags.Tags = map[string]string{}
 	}
+	if s.Zone != "" && c.Tags.Tags[zoneTag] == "" {
+		c.Tags.Tags[zoneTag] = s.Zone
+	}
+	// Package peer moves pins itself, when zones come and go, and not because of
+	// every peer that restarts.
+	c.moves = !c.Cluster.DisableRepinning
+	c.Cluster.DisableRepinning = true
 	for _, by := range c.Allocator.AllocateBy {
 		tag, ok := strings.CutPrefix(by, "tag:")
 		if ok && c.Tags.Tags[tag] == "" {
@@ -177,6 +199,23 @@ func (c *Configs) apply(s *settings.Settings) {
 // usesFreeSpace reports whether the allocator asks for the disk informer.
 func (c *Configs) usesFreeSpace() bool {
 	return slices.Contains(c.Allocator.AllocateBy, c.Disk.MetricType.String())
+}
+
+// ownAllocation returns the allocator of package spread if the metrics to
+// allocate by are those that it knows, a tag and then perhaps the free space;
+// nil if ipfs-cluster's own is asked for.
+func (c *Configs) ownAllocation() *spread.Allocator {
+	by := c.Allocator.AllocateBy
+	if len(by) == 0 || len(by) > 2 || !strings.HasPrefix(by[0], "tag:") {
+		return nil
+	}
+	if len(by) == 1 {
+		return spread.NewAllocator(by[0], "")
+	}
+	if by[1] != c.Disk.MetricType.String() || by[1] != "freespace" {
+		return nil
+	}
+	return spread.NewAllocator(by[0], by[1])
 }
 
 // nonEmpty maps "no credentials" to what ipfs-cluster takes for it: nil.

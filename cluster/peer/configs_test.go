@@ -38,7 +38,10 @@ func TestDefaultsAreOurs(t *testing.T) {
 	require.False(t, c.CRDT.TrustAll, "never everybody")
 	require.Empty(t, c.CRDT.TrustedPeers)
 	require.Equal(t, 5*time.Second, c.CRDT.RebroadcastInterval)
-	require.Zero(t, c.CRDT.Batching.MaxBatchSize, "a pin is stored before it is acknowledged")
+	require.Equal(t, 1000, c.CRDT.Batching.MaxBatchSize)
+	require.NotNil(t, c.ownAllocation())
+	require.True(t, c.moves)
+	require.True(t, c.Cluster.DisableRepinning, "this program moves pins itself")
 	require.Nil(t, c.REST.BasicAuthCredentials)
 	require.Zero(t, c.REST.ReadTimeout, "an add may take long")
 	require.Zero(t, c.REST.WriteTimeout)
@@ -70,6 +73,17 @@ func TestVariablesOfIPFSClusterKeepTheirMeaning(t *testing.T) {
 	require.Equal(t, 3, c.Tracker.ConcurrentPins)
 	require.Equal(t, 8192, c.REST.MaxHeaderBytes)
 	require.Equal(t, 7*time.Second, c.Cluster.ConnMgr.GracePeriod)
+}
+
+func TestZoneAndAllocation(t *testing.T) {
+	_, c := configure(t, map[string]string{"CLUSTER_ZONE": "eu-west-1b", "CLUSTER_DISABLEREPINNING": "true"})
+	require.Equal(t, map[string]string{"az": "eu-west-1b"}, c.Tags.Tags)
+	require.False(t, c.moves)
+	require.Equal(t, []string{"tag:az", "freespace"}, c.ownAllocation().Metrics())
+	_, c = configure(t, map[string]string{"CLUSTER_BALANCED_ALLOCATEBY": "tag:rack"})
+	require.Equal(t, []string{"tag:rack"}, c.ownAllocation().Metrics())
+	_, c = configure(t, map[string]string{"CLUSTER_BALANCED_ALLOCATEBY": "tag:rack,tag:row,freespace"})
+	require.Nil(t, c.ownAllocation(), "that is ipfs-cluster's")
 }
 
 func TestTrustIsTheComputedList(t *testing.T) {

@@ -22,6 +22,8 @@ import (
 	dual "github.com/libp2p/go-libp2p-kad-dht/dual"
 	"github.com/libp2p/go-libp2p/core/host"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/add"
+	"github.com/ipfs-aws/ipfs-aws/cluster/commit"
 	"github.com/ipfs-aws/ipfs-aws/cluster/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
@@ -82,12 +84,11 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up tracing: %w", err)
 	}
-	restAPI, front, err := openREST(ctx, c.REST)
+	apis, front, err := openREST(ctx, c.REST, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers)})
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}
 	p.gate = front
-	apis := []ipfscluster.API{restAPI}
 	if c.Pinning != nil {
 		pinning, err := pinsvcapi.NewAPI(ctx, c.Pinning)
 		if err != nil {
@@ -98,6 +99,10 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	connector, err := ipfshttp.NewConnector(c.IPFS)
 	if err != nil {
 		return fmt.Errorf("set up the connection to the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS): %w", err)
+	}
+	client, err := kubo.New(c.IPFS.NodeAddr)
+	if err != nil {
+		return err
 	}
 	tagsInformer, err := tags.New(c.Tags)
 	if err != nil {
@@ -111,14 +116,18 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 		}
 		informers = append(informers, diskInformer)
 	}
-	allocator, err := balanced.New(c.Allocator)
-	if err != nil {
+	var allocator ipfscluster.PinAllocator
+	own := c.ownAllocation()
+	if own != nil {
+		allocator = own
+	} else if allocator, err = balanced.New(c.Allocator); err != nil {
 		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)
 	}
-	consensus, err := crdt.New(h, dht, pubsub, c.CRDT, p.store)
+	inner, err := crdt.New(h, dht, pubsub, c.CRDT, p.store)
 	if err != nil {
 		return fmt.Errorf("set up the consensus: %w", err)
 	}
+	consensus := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize)
 	// Loading a large pinset may take long, and giving up would not make it
 	// faster; readiness says that it is not done.
 	ipfscluster.ReadyTimeout = 365 * 24 * time.Hour
@@ -127,13 +136,9 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
-	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, consensus, apis, connector, tracker, monitor, allocator, informers, tracer)
+	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, consensus, apis, add.Connect(connector, client), tracker, monitor, allocator, informers, tracer)
 	if err != nil {
 		return fmt.Errorf("start the cluster peer: %w", err)
-	}
-	client, err := kubo.New(c.IPFS.NodeAddr)
-	if err != nil {
-		return err
 	}
 	w := &watcher{
 		cluster: p.cluster, monitor: monitor, kubo: client, self: id.ID,

@@ -29,8 +29,21 @@ const (
 	// one that is left must still be given the traffic.
 	DefaultReadyMinPeers = 1
 
+	// DefaultRebalanceDelay is longer than the replacement of a task takes (stop,
+	// start, catch up: 2 to 4 minutes on Fargate), so that a deployment moves no
+	// pins. Until it is over, what a lost peer kept has a copy less.
+	DefaultRebalanceDelay = 5 * time.Minute
+
 	defaultRESTAddress    = "/ip4/127.0.0.1/tcp/9094"
 	defaultPinningAddress = "/ip4/127.0.0.1/tcp/9097"
+)
+
+// The settings that say who and where this peer is. On ECS they come from the
+// task's metadata if they are not set.
+const (
+	PeerNameVariable = "CLUSTER_PEERNAME"
+	ZoneVariable     = "CLUSTER_ZONE"
+	TaskIDVariable   = "CLUSTER_TASK_ID"
 )
 
 // Peer is one entry of CLUSTER_PEERS.
@@ -50,6 +63,11 @@ type Settings struct {
 	Folder folder.Folder
 	// PeerName is this peer's name (CLUSTER_PEERNAME, or the host's name).
 	PeerName string
+	// Zone is where this peer stands (CLUSTER_ZONE); copies of a pin go to
+	// different zones. Empty if nobody says.
+	Zone string
+	// TaskID names the running instance, for logs and metrics (CLUSTER_TASK_ID).
+	TaskID string
 	// Secret is the 32-byte key of the private network (CLUSTER_SECRET).
 	Secret []byte
 	// Seed is the identity seed (CLUSTER_SEED); zero without one.
@@ -81,6 +99,9 @@ type Settings struct {
 	ShutdownTimeout time.Duration
 	// StoreCacheBytes bounds the store's block cache; 0 for the default.
 	StoreCacheBytes int64
+	// RebalanceDelay is how long peers must have stayed as they are before pins
+	// are moved because of who is there.
+	RebalanceDelay time.Duration
 	// LogLevel is the level of the program's own log lines.
 	LogLevel string
 
@@ -100,7 +121,10 @@ var Secrets = []string{
 
 // own lists the other variables that Load reads itself.
 var own = []string{
-	"CLUSTER_PEERNAME",
+	PeerNameVariable,
+	ZoneVariable,
+	TaskIDVariable,
+	"CLUSTER_REBALANCE_DELAY",
 	"CLUSTER_PEERS",
 	"CLUSTER_ID",
 	"CLUSTER_CRDT_TRUSTEDPEERS",
@@ -135,6 +159,9 @@ func Load(environ []string) (*Settings, error) {
 		ReadyMinPeers:   int(l.number("CLUSTER_READY_MIN_PEERS", DefaultReadyMinPeers, isPositive)),
 		StoreCacheBytes: l.number("CLUSTER_STORE_CACHE_BYTES", 0, isPositive),
 		ShutdownTimeout: l.duration("CLUSTER_SHUTDOWN_TIMEOUT", DefaultShutdownTimeout),
+		Zone:            l.word(ZoneVariable),
+		TaskID:          l.word(TaskIDVariable),
+		RebalanceDelay:  l.duration("CLUSTER_REBALANCE_DELAY", DefaultRebalanceDelay),
 		LogLevel:        l.choice("CLUSTER_LOGLEVEL", "info", logLevels),
 	}
 	l.identify(s)
@@ -258,6 +285,15 @@ func (l *loader) duration(name string, def time.Duration) time.Duration {
 		l.bad(name, v, "must be a duration")
 	}
 	return d
+}
+
+// word returns the value of a setting that names something.
+func (l *loader) word(name string) string {
+	v := l.env[name]
+	if strings.ContainsAny(v, ":, \t\r\n") {
+		l.bad(name, v, `must not contain blanks, ":" or ","`)
+	}
+	return v
 }
 
 func (l *loader) choice(name, def string, values []string) string {

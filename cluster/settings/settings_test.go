@@ -135,7 +135,7 @@ func TestBadSettings(t *testing.T) {
 		{"CLUSTER_REPLICATIONFACTORMIN", "two", "-1 (every peer)", map[string]string{"CLUSTER_REPLICATIONFACTORMAX": "3"}},
 		{"CLUSTER_REPLICATIONFACTORMIN", "3", "not be above", map[string]string{"CLUSTER_REPLICATIONFACTORMAX": "2"}},
 		{"CLUSTER_REPLICATIONFACTORMIN", "2", "together with", nil},
-		{"CLUSTER_CRDT_BATCHING_MAXBATCHSIZE", "100", "a crash loses it", nil},
+		{"CLUSTER_CRDT_BATCHING_MAXBATCHSIZE", "0", "1 or more", nil},
 		{"CLUSTER_LEAVEONSHUTDOWN", "true", "deletes this peer's copy", nil},
 		{"CLUSTER_IPFSHTTP_NODEMULTIADDRESS", "127.0.0.1:5001", "a multiaddress such as", nil},
 		{"CLUSTER_CRDT_REBROADCASTINTERVAL", "0s", "above zero", nil},

@@ -144,8 +144,6 @@ func unlessTrue(why string) check {
 	}
 }
 
-const noBatching = "is not supported: with batching, ipfs-cluster acknowledges a pin that only memory holds, and a crash loses it; leave it unset, pins that arrive together share a sync of the disk anyway"
-
 // upstream lists the variables of ipfs-cluster 1.1.6 that have a meaning here,
 // except those that [Load] reads itself. The names are what its configuration
 // code looks for: the component's prefix and the setting's name without
@@ -185,19 +183,12 @@ var upstream = func() map[string]check {
 		"CLUSTER_LEAVEONSHUTDOWN": unlessTrue(
 			"is not supported: with CRDT consensus, leaving deletes this peer's copy of the pinset at every shutdown; leave it unset"),
 
-		"CLUSTER_CRDT_CLUSTERNAME":         isText,
-		"CLUSTER_CRDT_REPAIRINTERVAL":      isDuration,
-		"CLUSTER_CRDT_REBROADCASTINTERVAL": isPositiveDuration,
-		"CLUSTER_CRDT_PEERSETMETRIC":       isText,
-		"CLUSTER_CRDT_DATASTORENAMESPACE":  isText,
-		"CLUSTER_CRDT_BATCHING_MAXBATCHSIZE": func(v string) string {
-			if v == "0" {
-				return ""
-			}
-			return noBatching
-		},
-		"CLUSTER_CRDT_BATCHING_MAXBATCHAGE":  isDuration,
-		"CLUSTER_CRDT_BATCHING_MAXQUEUESIZE": isPositive,
+		"CLUSTER_CRDT_CLUSTERNAME":           isText,
+		"CLUSTER_CRDT_REPAIRINTERVAL":        isDuration,
+		"CLUSTER_CRDT_REBROADCASTINTERVAL":   isPositiveDuration,
+		"CLUSTER_CRDT_PEERSETMETRIC":         isText,
+		"CLUSTER_CRDT_DATASTORENAMESPACE":    isText,
+		"CLUSTER_CRDT_BATCHING_MAXBATCHSIZE": isPositive,
 
 		"CLUSTER_IPFSHTTP_NODEMULTIADDRESS":        isMultiaddr,
 		"CLUSTER_IPFSHTTP_CONNECTSWARMSDELAY":      isDuration,
@@ -254,6 +245,8 @@ var upstream = func() map[string]check {
 var ineffective = []struct{ prefix, why string }{
 	{"CLUSTER_IPFSPROXY_", "the IPFS proxy is never started, because it would be open to everybody"},
 	{"CLUSTER_METRICS_", "metrics are always on, at /metrics of CLUSTER_HEALTH_ADDRESS"},
+	{"CLUSTER_CRDT_BATCHING_MAXBATCHAGE", "a pin waits for no timer: what arrives while a change is written becomes the next one"},
+	{"CLUSTER_CRDT_BATCHING_MAXQUEUESIZE", "a pin is answered when it is on disk, so the clients that wait are the queue"},
 	{"CLUSTER_RAFT_", "the consensus is always crdt"},
 	{"CLUSTER_BADGER_", "the datastore is always pebble"},
 	{"CLUSTER_BADGER3_", "the datastore is always pebble"},

@@ -23,7 +23,11 @@ type prepared struct {
 // prepare checks everything before it changes anything: a settings problem, a
 // folder of another peer, or a folder in use leaves no trace.
 func prepare() (*prepared, error) {
-	s, err := settings.Load(os.Environ())
+	environ, err := withTask(os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	s, err := settings.Load(environ)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,207 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
+	"github.com/ipfs-cluster/ipfs-cluster/state"
+)
+
+// ErrShuttingDown is what a change gets that comes after Shutdown was called.
+var ErrShuttingDown = errors.New("this peer is shutting down: try another one")
+
+// loadWait is how long a change waits for the pinset to be loaded. It
+// bounds how long a shutdown waits for a start.
+const loadWait = 5 * time.Second
+
+// Consensus is ipfs-cluster's consensus with changes in groups. Its methods are
+// safe for concurrent use.
+type Consensus struct {
+	*crdt.Consensus
+	queue *queue
+}
+
+// Wrap returns the consensus with changes in groups of up to max operations.
+// The inner one must be configured for batching, and nobody else may log
+// changes to it.
+func Wrap(inner *crdt.Consensus, max int) *Consensus {
+	return &Consensus{Consensus: inner, queue: newQueue(max, func(ctx context.Context) (batch, error) {
+		ctx, cancel := context.WithTimeout(ctx, loadWait)
+		defer cancel()
+		st, err := inner.State(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("the pinset is still being loaded, try again: %w", err)
+		}
+		b, ok := st.(state.BatchingState)
+		if !ok {
+			return nil, fmt.Errorf("the pinset (%T) takes no batches", st)
+		}
+		return b, nil
+	})}
+}
+
+// LogPin adds or replaces a pin. It is durable when LogPin returns nil.
+func (c *Consensus) LogPin(ctx context.Context, pin api.Pin) error {
+	return c.queue.log(ctx, operation{pin: pin})
+}
+
+// LogUnpin removes a pin. The removal is durable when LogUnpin returns nil.
+func (c *Consensus) LogUnpin(ctx context.Context, pin api.Pin) error {
+	return c.queue.log(ctx, operation{pin: pin, remove: true})
+}
+
+// Shutdown finishes the changes that were taken, and shuts the inner consensus
+// down.
+func (c *Consensus) Shutdown(ctx context.Context) error {
+	c.queue.close()
+	return c.Consensus.Shutdown(ctx)
+}
+
+// batch is the part of the pinset that changes it.
+type batch interface {
+	Add(context.Context, api.Pin) error
+	Rm(context.Context, api.Cid) error
+	Commit(context.Context) error
+}
+
+type operation struct {
+	pin    api.Pin
+	remove bool
+	done   chan error // receives the one result
+}
+
+// queue gathers operations while a group is being committed.
+type queue struct {
+	max    int
+	pinset func(context.Context) (batch, error)
+	ctx    context.Context // of the commits: a client that goes away does not stop the others
+	stop   context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	closed  bool
+	waiting []operation
+	work    chan struct{} // has room for one: something is waiting, or closed
+}
+
+func newQueue(max int, pinset func(context.Context) (batch, error)) *queue {
+	ctx, stop := context.WithCancel(context.Background())
+	q := &queue{max: max, pinset: pinset, ctx: ctx, stop: stop, ended: make(chan struct{}), work: make(chan struct{}, 1)}
+	go q.run()
+	return q
+}
+
+// log queues an operation and waits for its result. If the context ends first
+// the operation may still take place.
+func (q *queue) log(ctx context.Context, op operation) error {
+	op.done = make(chan error, 1)
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return ErrShuttingDown
+	}
+	q.waiting = append(q.waiting, op)
+	q.mu.Unlock()
+	q.wake()
+	select {
+	case err := <-op.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%s: whether the change was written is not known: %w", op.pin.Cid, context.Cause(ctx))
+	}
+}
+
+func (q *queue) wake() {
+	select {
+	case q.work <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// close refuses further operations and waits for those that were taken.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.wake()
+	<-q.ended
+	q.stop()
+}
+
+func (q *queue) run() {
+	defer close(q.ended)
+	for range q.work {
+		for {
+			group, closed := q.next()
+			if len(group) > 0 {
+				q.commit(group)
+				continue
+			}
+			if closed {
+				return
+			}
+			break
+		}
+	}
+}
+
+// next takes the operations of the next group: as many as there are, up to the
+// first CID that occurs again.
+func (q *queue) next() (group []operation, closed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	seen := map[string]bool{}
+	for _, op := range q.waiting {
+		key := op.pin.Cid.Cid.KeyString()
+		if len(group) == q.max || seen[key] {
+			break
+		}
+		seen[key] = true
+		group = append(group, op)
+	}
+	q.waiting = q.waiting[len(group):]
+	if len(q.waiting) == 0 {
+		q.waiting = nil // let go of the array
+	}
+	return group, q.closed
+}
+
+func (q *queue) commit(group []operation) {
+	pinset, err := q.pinset(q.ctx)
+	if err != nil {
+		answer(group, fmt.Errorf("change the pinset: %w", err))
+		return
+	}
+	added := group[:0:0]
+	for _, op := range group {
+		if op.remove {
+			err = pinset.Rm(q.ctx, op.pin.Cid)
+		} else {
+			err = pinset.Add(q.ctx, op.pin)
+		}
+		if err != nil {
+			op.done <- err
+			continue
+		}
+		added = append(added, op)
+	}
+	if len(added) == 0 {
+		return
+	}
+	if err := pinset.Commit(q.ctx); err != nil {
+		answer(added, fmt.Errorf("write the change to the pinset: %w", err))
+		return
+	}
+	answer(added, nil)
+}
+
+func answer(group []operation, err error) {
+	for _, op := range group {
+		op.done <- err
+	}
+}

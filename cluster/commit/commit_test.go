@@ -1,0 +1,197 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+	"github.com/stretchr/testify/require"
+)
+
+// pinset records what happens to it. A commit waits for the gate.
+type pinset struct {
+	mu      sync.Mutex
+	pending []string
+	commits [][]string
+	gate    chan struct{}
+	entered chan struct{}
+	fail    error
+}
+
+func (p *pinset) Add(_ context.Context, pin api.Pin) error {
+	if pin.Name == "bad" {
+		return errors.New("bad pin")
+	}
+	p.pending = append(p.pending, "+"+pin.Name)
+	return nil
+}
+
+func (p *pinset) Rm(_ context.Context, c api.Cid) error {
+	p.pending = append(p.pending, "-"+c.String())
+	return nil
+}
+
+func (p *pinset) Commit(context.Context) error {
+	p.entered <- struct{}{}
+	<-p.gate
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.commits = append(p.commits, p.pending)
+	p.pending = nil
+	return p.fail
+}
+
+func start(t *testing.T, max int) (*pinset, *queue) {
+	p := &pinset{gate: make(chan struct{}), entered: make(chan struct{}, 100)}
+	return p, newQueue(max, func(context.Context) (batch, error) { return p, nil })
+}
+
+func testCid(t *testing.T, name string) api.Cid {
+	mh, err := multihash.Sum([]byte(name), multihash.SHA2_256, -1)
+	require.NoError(t, err)
+	return api.NewCid(cid.NewCidV1(cid.Raw, mh))
+}
+
+func pin(t *testing.T, name string) operation {
+	p := api.PinCid(testCid(t, name))
+	p.Name = name
+	return operation{pin: p}
+}
+
+// submit queues operations in their order and returns their results.
+func submit(t *testing.T, q *queue, ops ...operation) []chan error {
+	var results []chan error
+	for _, op := range ops {
+		res := make(chan error, 1)
+		q.mu.Lock()
+		want := len(q.waiting) + 1
+		q.mu.Unlock()
+		go func() { res <- q.log(context.Background(), op) }()
+		for queued := false; !queued; {
+			q.mu.Lock()
+			queued = len(q.waiting) >= want
+			q.mu.Unlock()
+		}
+		results = append(results, res)
+	}
+	return results
+}
+
+// busy lets the queue begin with one operation, so that what follows gathers.
+func busy(t *testing.T, p *pinset, q *queue) chan error {
+	res := make(chan error, 1)
+	op := pin(t, "first")
+	go func() { res <- q.log(context.Background(), op) }()
+	<-p.entered
+	return res
+}
+
+func TestNothingIsAnsweredBeforeItsCommit(t *testing.T) {
+	p, q := start(t, 100)
+	first := busy(t, p, q)
+	rest := submit(t, q, pin(t, "a"), pin(t, "b"), pin(t, "c"))
+	require.Empty(t, first)
+	p.gate <- struct{}{}
+	require.NoError(t, <-first)
+	<-p.entered
+	for _, r := range rest {
+		require.Empty(t, r, "answered while its commit is still running")
+	}
+	p.gate <- struct{}{}
+	for _, r := range rest {
+		require.NoError(t, <-r)
+	}
+	close(p.gate)
+	q.close()
+	require.Equal(t, [][]string{{"+first"}, {"+a", "+b", "+c"}}, p.commits, "what came together is one change")
+}
+
+func TestACIDOccursOnceInAGroup(t *testing.T) {
+	p, q := start(t, 100)
+	first := busy(t, p, q)
+	unpin := pin(t, "a")
+	unpin.remove = true
+	rest := submit(t, q, pin(t, "a"), pin(t, "b"), unpin, pin(t, "c"))
+	close(p.gate)
+	require.NoError(t, <-first)
+	for _, r := range rest {
+		require.NoError(t, <-r)
+	}
+	q.close()
+	require.Equal(t, [][]string{{"+first"}, {"+a", "+b"}, {"-" + testCid(t, "a").String(), "+c"}}, p.commits)
+}
+
+func TestGroupsAreBounded(t *testing.T) {
+	p, q := start(t, 2)
+	first := busy(t, p, q)
+	var ops []operation
+	for i := range 5 {
+		ops = append(ops, pin(t, fmt.Sprint(i)))
+	}
+	rest := submit(t, q, ops...)
+	close(p.gate)
+	require.NoError(t, <-first)
+	for _, r := range rest {
+		require.NoError(t, <-r)
+	}
+	q.close()
+	require.Equal(t, [][]string{{"+first"}, {"+0", "+1"}, {"+2", "+3"}, {"+4"}}, p.commits)
+}
+
+func TestAFailedOperationFailsAlone(t *testing.T) {
+	p, q := start(t, 100)
+	first := busy(t, p, q)
+	rest := submit(t, q, pin(t, "a"), pin(t, "bad"), pin(t, "b"))
+	close(p.gate)
+	require.NoError(t, <-first)
+	require.NoError(t, <-rest[0])
+	require.ErrorContains(t, <-rest[1], "bad pin")
+	require.NoError(t, <-rest[2])
+	q.close()
+	require.Equal(t, [][]string{{"+first"}, {"+a", "+b"}}, p.commits)
+}
+
+func TestAFailedCommitFailsAll(t *testing.T) {
+	p, q := start(t, 100)
+	p.fail = errors.New("disk full")
+	close(p.gate)
+	require.ErrorContains(t, q.log(context.Background(), pin(t, "a")), "disk full")
+	q.close()
+}
+
+func TestCloseFinishesWhatWasTakenAndRefusesTheRest(t *testing.T) {
+	p, q := start(t, 100)
+	first := busy(t, p, q)
+	rest := submit(t, q, pin(t, "a"))
+	closed := make(chan struct{})
+	go func() { q.close(); close(closed) }()
+	for refused := false; !refused; {
+		q.mu.Lock()
+		refused = q.closed
+		q.mu.Unlock()
+	}
+	require.ErrorIs(t, q.log(context.Background(), pin(t, "late")), ErrShuttingDown)
+	close(p.gate)
+	require.NoError(t, <-first)
+	require.NoError(t, <-rest[0])
+	<-closed
+}
+
+func TestAClientThatGoesAwayLearnsThatTheOutcomeIsUnknown(t *testing.T) {
+	p, q := start(t, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	res := make(chan error, 1)
+	op := pin(t, "a")
+	go func() { res <- q.log(ctx, op) }()
+	<-p.entered
+	cancel()
+	require.ErrorIs(t, <-res, context.Canceled)
+	close(p.gate)
+	q.close()
+	require.Equal(t, [][]string{{"+a"}}, p.commits, "it is written all the same")
+}
