@@ -35,6 +35,7 @@ var s3Options = []struct{ flag, setting, help string }{
 	{"prefix", "rootDirectory", "Folder inside the bucket; one node per prefix."},
 	{"sse", "sse", "Server-side encryption: AES256 or aws:kms."},
 	{"sse-kms-key-id", "sseKMSKeyId", "KMS key for --sse aws:kms."},
+	{"layout", "layout", "How blocks lie in the bucket: packs (many per object, few requests; default) or objects (one each, as go-ds-s3)."},
 	{"storage-class", "storageClass", "Storage class of new objects, for example INTELLIGENT_TIERING."},
 }
 
@@ -148,6 +149,13 @@ func blocksSpec(req *cmds.Request, name string) (map[string]any, error) {
 			return nil, fmt.Errorf("%s: only for --blockstore s3, and --blockstore is %s", strings.Join(s3, ", "), name)
 		}
 		return fileSpec(name), nil
+	}
+	switch spec["layout"] {
+	case nil:
+		spec["layout"] = s3ds.LayoutPacks
+	case s3ds.LayoutPacks, s3ds.LayoutObjects:
+	default:
+		return nil, fmt.Errorf("--layout %q is not known: use %s or %s", spec["layout"], s3ds.LayoutPacks, s3ds.LayoutObjects)
 	}
 	if spec["bucket"] == nil {
 		return nil, errors.New("--blockstore s3 needs --bucket, the S3 bucket that is to hold the blocks")

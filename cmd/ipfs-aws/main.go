@@ -1,6 +1,7 @@
 // Command ipfs-aws is kubo with the blockstores and plugins of this
 // distribution: every kubo command works as it does upstream, and the few that
 // behave differently (init, version, config, update) say so in their --help.
+// One is new: datastore.
 package main
 
 import (
@@ -33,6 +34,9 @@ func extendCommands() {
 	extendVersion(commands.VersionCmd)
 	extendConfig(commands.ConfigCmd)
 	replaceUpdate(commands.UpdateCmd)
+	// The command line's tree and the RPC server's are two roots.
+	kubo.Root.Subcommands["datastore"] = datastoreCmd
+	commands.Root.Subcommands["datastore"] = datastoreCmd
 }
 
 // buildEnv is kubo's own, but telemetry is off unless the environment or the
@@ -46,6 +50,7 @@ func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) 
 		return nil, fmt.Errorf("repo folder %s is a file, not a folder: choose another with IPFS_PATH or --repo-dir", root)
 	}
 	defaultTelemetryOff(root)
+	jsonAsEncoding(req)
 	return kubo.BuildDefaultEnv(ctx, req)
 }
 

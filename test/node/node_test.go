@@ -139,6 +139,20 @@ func s3Node(t *testing.T) *node {
 	return newNode(t, "AWS_ACCESS_KEY_ID="+s3test.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3test.SecretKey)
 }
 
+// editStore changes the settings of the store of the blocks, in the config file.
+func (n *node) editStore(edit func(map[string]any)) {
+	n.t.Helper()
+	path := filepath.Join(n.dir, "config")
+	b, err := os.ReadFile(path)
+	require.NoError(n.t, err)
+	var cfg map[string]any
+	require.NoError(n.t, json.Unmarshal(b, &cfg))
+	edit(cfg["Datastore"].(map[string]any)["Spec"].(map[string]any)["mounts"].([]any)[0].(map[string]any))
+	b, err = json.Marshal(cfg)
+	require.NoError(n.t, err)
+	require.NoError(n.t, os.WriteFile(path, b, 0o600))
+}
+
 func initS3(endpoint, bucket string, more ...string) []string {
 	return append([]string{"init", "--blockstore", "s3", "--bucket", bucket, "--endpoint", endpoint, "--region", s3test.Region, "--profile", "test"}, more...)
 }
@@ -185,6 +199,8 @@ func TestInitRefusesBadInputAndCreatesNothing(t *testing.T) {
 		"bucket without s3":     {args: []string{"init", "--bucket", bucket}, want: []string{"--bucket", "--blockstore s3"}},
 		"no region":             {args: []string{"init", "--blockstore", "s3", "--bucket", bucket}, want: []string{"--region", "AWS_REGION"}},
 		"two datastores chosen": {args: with(initS3(s.URL, bucket), "--profile", "flatfs"), want: []string{"--profile flatfs", "--blockstore s3"}},
+		"unknown layout":        {args: initS3(s.URL, bucket, "--layout", "heap"), want: []string{`--layout "heap"`, "packs or objects"}},
+		"layout without s3":     {args: []string{"init", "--layout", "packs"}, want: []string{"--layout", "--blockstore s3"}},
 		"missing bucket":        {args: initS3(s.URL, "no-such-bucket"), want: []string{`"no-such-bucket"`, "does not exist", "create the bucket"}},
 		"wrong region":          {args: with(initS3(s.URL, bucket), "--region", "eu-west-9"), want: []string{"eu-west-9", "set region to " + s3test.Region}},
 		"wrong endpoint":        {args: initS3("http://127.0.0.1:1", bucket), want: []string{"unreachable", "http://127.0.0.1:1"}},
@@ -223,12 +239,15 @@ func TestInitLeavesAnExistingRepoAlone(t *testing.T) {
 
 func TestEveryBlockstoreKeepsWhatWasAddedOverAKill(t *testing.T) {
 	s := s3test.Start(t)
-	for _, blockstore := range []string{"flatfs", "efs", "s3"} {
+	for _, blockstore := range []string{"flatfs", "efs", "s3", "s3 objects"} {
 		t.Run(blockstore, func(t *testing.T) {
 			n := s3Node(t)
-			if blockstore == "s3" {
+			switch blockstore {
+			case "s3":
 				n.run(initS3(s.URL, s.NewBucket(t), "--prefix", "node-1")...)
-			} else {
+			case "s3 objects":
+				n.run(initS3(s.URL, s.NewBucket(t), "--prefix", "node-1", "--layout", "objects")...)
+			default:
 				n.run("init", "--blockstore", blockstore, "--profile", "test")
 			}
 			d := n.daemon()
@@ -282,7 +301,12 @@ func TestHealthListener(t *testing.T) {
 	proxy := s3test.NewProxy(t, s.URL)
 	n := s3Node(t)
 	n.run(initS3(proxy.URL, s.NewBucket(t))...)
+	n.editStore(func(store map[string]any) { store["sealAge"] = "50ms" })
 	d := n.daemon()
+	require.Eventually(t, func() bool { // what starting has written
+		_, body := d.get("/metrics")
+		return strings.Contains(body, "s3ds_journal_bytes 0\n")
+	}, time.Minute, 50*time.Millisecond)
 
 	code, _ := d.get("/livez")
 	require.Equal(t, http.StatusOK, code)
@@ -297,10 +321,13 @@ func TestHealthListener(t *testing.T) {
 	require.Contains(t, body, "ipfs_")
 
 	proxy.Disturb(s3test.Always("", s3test.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "gone"}))
-	require.Contains(t, n.fail("block", "stat", absent), "access denied", "never \"not found\"")
-	code, body = d.get("/readyz")
-	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Contains(t, body, "access denied")
+	file := filepath.Join(t.TempDir(), "block")
+	require.NoError(t, os.WriteFile(file, []byte("to be uploaded"), 0o600))
+	n.run("block", "put", file) // the journal has it
+	require.Eventually(t, func() bool {
+		code, body := d.get("/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "access denied")
+	}, time.Minute, 50*time.Millisecond, "what waits there is not taken")
 	code, _ = d.get("/livez")
 	require.Equal(t, http.StatusOK, code, "alive all the same")
 
@@ -310,9 +337,6 @@ func TestHealthListener(t *testing.T) {
 		return code == http.StatusOK
 	}, time.Minute, 100*time.Millisecond, "ready again by itself")
 }
-
-// absent is a CID that nobody has.
-const absent = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 
 func TestHealthAddressThatIsWrongOrTaken(t *testing.T) {
 	n := newNode(t)
@@ -344,17 +368,11 @@ func TestStaticKeysAreNeverShown(t *testing.T) {
 	n.run(initS3(s.URL, s.NewBucket(t))...)
 	n.env = append(n.env, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=")
 
-	var cfg map[string]any
-	path := filepath.Join(n.dir, "config")
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.NotContains(t, string(b), s3test.SecretKey, "init writes no credentials")
-	require.NoError(t, json.Unmarshal(b, &cfg))
-	store := cfg["Datastore"].(map[string]any)["Spec"].(map[string]any)["mounts"].([]any)[0].(map[string]any)
-	store["accessKey"], store["secretKey"] = s3test.AccessKey, s3test.SecretKey
-	b, err = json.Marshal(cfg)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, b, 0o600))
+	n.editStore(func(store map[string]any) {
+		require.NotContains(t, store, "secretKey", "init writes no credentials")
+		require.Equal(t, "packs", store["layout"])
+		store["accessKey"], store["secretKey"] = s3test.AccessKey, s3test.SecretKey
+	})
 
 	d := n.daemon()
 	shown := n.run("config", "show")

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	cmds "github.com/ipfs/go-ipfs-cmds"
+	oldcmds "github.com/ipfs/kubo/commands"
+	"github.com/ipfs/kubo/config"
+	serialize "github.com/ipfs/kubo/config/serialize"
+	"github.com/ipfs/kubo/core"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
+	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
+)
+
+const jsonOption = "json"
+
+var datastoreCmd = &cmds.Command{
+	Helptext: cmds.HelpText{
+		Tagline: "Look after the blocks in an S3 bucket.",
+		ShortDescription: `
+For repos whose blocks are in a bucket (ipfs-aws init --blockstore s3).
+
+  $ ipfs-aws datastore stat              what is stored where, and what it costs
+  $ ipfs-aws datastore verify            read and hash every block
+  $ ipfs-aws datastore repack            loose objects into packs
+  $ ipfs-aws datastore reindex           the local index anew from the bucket
+
+With a daemon running, stat, verify and repack work inside it; reindex wants
+it stopped. Each but stat can be broken off with Ctrl-C and called again.
+`,
+	},
+	Subcommands: map[string]*cmds.Command{
+		"stat":    datastoreStatCmd,
+		"verify":  datastoreVerifyCmd,
+		"repack":  datastoreRepackCmd,
+		"reindex": datastoreReindexCmd,
+	},
+}
+
+func jsonFlag() cmds.Option { return cmds.BoolOption(jsonOption, "Same as --enc=json.") }
+
+// jsonAsEncoding turns the flag --json of a command into its encoding, before
+// the command line chooses who prints the answer.
+func jsonAsEncoding(req *cmds.Request) {
+	if on, _ := req.Options[jsonOption].(bool); on && len(req.Path) > 0 && req.Path[0] == "datastore" {
+		req.SetOption(cmds.EncLong, string(cmds.JSON))
+	}
+}
+
+// s3Settings returns the settings of the store that holds the blocks of the
+// repo in root, or an error if they are not in S3.
+func s3Settings(root string) (s3ds.Config, error) {
+	path := filepath.Join(root, config.DefaultConfigFile)
+	var conf config.Config
+	if err := serialize.ReadConfigFile(path, &conf); err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, serialize.ErrNotInitialized) {
+			return s3ds.Config{}, fmt.Errorf("there is no repo at %s: name another with IPFS_PATH, or make one with `ipfs-aws init`", root)
+		}
+		return s3ds.Config{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	store := blocksStore(conf.Datastore.Spec)
+	if store["type"] != s3ds.Type {
+		return s3ds.Config{}, fmt.Errorf("the blocks of the repo at %s are not in S3 but in %s: there is nothing to do here", root, describeSpec(conf.Datastore.Spec))
+	}
+	c, err := s3ds.ParseConfig(store)
+	if err != nil {
+		return s3ds.Config{}, fmt.Errorf("config Datastore.Spec: %w", err)
+	}
+	return c, nil
+}
+
+// s3Store returns the open store of the node that the command runs in: the
+// daemon's, or one that is opened for this command.
+func s3Store(env cmds.Environment) (s3ds.Store, s3ds.Config, *core.IpfsNode, error) {
+	none := s3ds.Config{}
+	ctx, ok := env.(*oldcmds.Context)
+	if !ok {
+		return nil, none, nil, fmt.Errorf("the environment of the command is a %T", env)
+	}
+	c, err := s3Settings(ctx.ConfigRoot)
+	if err != nil {
+		return nil, none, nil, err
+	}
+	n, err := ctx.GetNode()
+	if err != nil {
+		return nil, none, nil, err
+	}
+	store, ok := s3plugin.Opened(n.Repo.Path())
+	if !ok {
+		return nil, none, nil, fmt.Errorf("the store of the repo at %s is not open: the node is shutting down", n.Repo.Path())
+	}
+	return store, c, n, nil
+}
+
+// packedStore is s3Store for commands that make no sense in another layout;
+// otherwise is what is said there.
+func packedStore(env cmds.Environment, otherwise string) (*s3ds.Packed, *core.IpfsNode, error) {
+	store, _, n, err := s3Store(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, ok := store.(*s3ds.Packed)
+	if !ok {
+		return nil, nil, errors.New("the repo has layout \"objects\": " + otherwise)
+	}
+	return p, n, nil
+}
