@@ -51,16 +51,13 @@ func (n *node) WrapChild(_ context.Context, ops fs.InodeEmbedder) fs.InodeEmbedd
 	return &node{LoopbackNode: ops.(*fs.LoopbackNode), srv: n.srv}
 }
 
-// folder is the first component of the node's path, "" for the root.
+// folder is the node's directory, or the first components of its path, "" for the root.
 func (n *node) folder() string {
-	path := n.Path(nil)
-	if i := strings.IndexByte(path, '/'); i >= 0 {
-		return path[:i]
+	parts := strings.Split(n.Path(nil), "/")
+	if !n.IsDir() {
+		parts = parts[:len(parts)-1]
 	}
-	if n.IsDir() {
-		return path
-	}
-	return "" // a file in the root
+	return strings.Join(parts[:min(len(parts), max(n.srv.opts.FolderDepth, 1))], "/")
 }
 
 // charge takes the time of a request about this node.

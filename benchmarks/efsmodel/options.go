@@ -13,6 +13,9 @@ type Options struct {
 	// Dilation multiplies all times: 1 is as it is on EFS, 4 makes the
 	// machine's own noise count a quarter, 0 is no waiting at all.
 	Dilation float64
+	// FolderDepth is how many components of a path name the folder that requests
+	// are counted for; 0 is 1.
+	FolderDepth int
 	// LimitOps keeps to the requests a second that AWS gives for the profile.
 	LimitOps bool
 }

@@ -33,6 +33,7 @@ type Datastore struct {
 	keeper  keeper
 	usage   usage
 	late    deferred
+	recent  recent
 	cache   *readcache.Cache // nil if off
 
 	active atomic.Int64 // writers at work
@@ -87,6 +88,14 @@ func (d *Datastore) allShards() []*shard {
 		all = append(all, s)
 	}
 	return all
+}
+
+// forget drops what is remembered of a block that was changed or removed.
+func (d *Datastore) forget(name string) {
+	d.recent.drop(name)
+	if d.cache != nil {
+		d.cache.Drop(name)
+	}
 }
 
 // closeLater closes a file whose bytes are durable, or that was only read,

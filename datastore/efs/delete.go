@@ -15,7 +15,7 @@ const (
 	// after the other, so waiting for each would mean 500 blocks a second at
 	// most. These first deletes of a row are waited for, so that a lone one,
 	// which is a person's, is done and its error known when it returns.
-	promptDeletes = 16
+	promptDeletes = 4
 	// rowPause without a delete ends a row.
 	rowPause = time.Second
 	// removalsPerWorker bounds how many deletes may be acknowledged and not
@@ -134,9 +134,7 @@ func (d *Datastore) remove(s *shard, name string, size int64) error {
 	s.unsettled--
 	s.removed++
 	s.mu.Unlock()
-	if d.cache != nil {
-		d.cache.Drop(name)
-	}
+	d.forget(name)
 	d.usage.add(-size)
 	d.keeper.changed()
 	return nil

@@ -83,8 +83,8 @@ func (d *Datastore) resolve(ctx context.Context, s *shard, name string) (size in
 		info.Size = 0
 	}
 	d.usage.add(info.Size - old)
-	if d.cache != nil && (!ok || old != info.Size) {
-		d.cache.Drop(name)
+	if !ok || old != info.Size {
+		d.forget(name)
 	}
 	return info.Size, ok, nil
 }
@@ -122,6 +122,9 @@ func (d *Datastore) get(ctx context.Context, s *shard, name string) ([]byte, err
 		}
 		if !ok {
 			return nil, ds.ErrNotFound
+		}
+		if value, hit := d.recent.get(name, size); hit {
+			return value, nil
 		}
 		if d.cache != nil {
 			if value, hit := d.cache.Get(name, size); hit {

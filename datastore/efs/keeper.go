@@ -240,9 +240,7 @@ func (d *Datastore) replace(s *shard, blocks map[string]int64) {
 		size, _ := s.get(name)
 		diff -= size
 		s.unset(name)
-		if d.cache != nil {
-			d.cache.Drop(name)
-		}
+		d.forget(name)
 	}
 	for name, size := range blocks {
 		old, had := s.get(name)
@@ -251,9 +249,7 @@ func (d *Datastore) replace(s *shard, blocks map[string]int64) {
 		}
 		diff += size - old
 		s.set(name, size)
-		if d.cache != nil {
-			d.cache.Drop(name)
-		}
+		d.forget(name)
 	}
 	d.usage.add(diff)
 }

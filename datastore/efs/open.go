@@ -53,6 +53,7 @@ func open(cfg Config, fsys, indexFS vfs.FS) (*Datastore, error) {
 		shards: make(map[string]*shard),
 		writes: newSlots(cfg.Workers), reads: newSlots(cfg.Workers), closes: newSlots(cfg.Workers),
 		removal: newRemoval(cfg.Workers),
+		recent:  newRecent(),
 		spares:  spares{fsys: fsys, dir: filepath.Join(cfg.Path, tempDir), ready: make(chan vfs.File, spareFiles)},
 	}
 	d.keeper = newKeeper(&d.usage)
@@ -242,7 +243,7 @@ func (d *Datastore) sweep(path string) error {
 	}
 	entries, rerr := d.fsys.ReadDir(path)
 	if rerr != nil {
-		return explain("sweep leftovers", err)
+		return explain("sweep leftovers", errors.Join(err, rerr))
 	}
 	for _, e := range entries {
 		if err := d.sweep(filepath.Join(path, e.Name)); err != nil {

@@ -59,7 +59,11 @@ func (d *Datastore) putAcquired(ctx context.Context, s *shard, name string, valu
 	if err != nil {
 		return err
 	}
-	return d.publish(s, name, f, int64(len(value)))
+	if err := d.publish(s, name, f, int64(len(value))); err != nil {
+		return err
+	}
+	d.recent.add(name, value)
+	return nil
 }
 
 // holds reports whether a block's file has this value, and that value is
@@ -166,8 +170,8 @@ func (d *Datastore) publish(s *shard, name string, f vfs.File, size int64) error
 	s.set(name, size)
 	s.unsettled--
 	s.mu.Unlock()
-	if replaced && d.cache != nil {
-		d.cache.Drop(name)
+	if replaced {
+		d.forget(name)
 	}
 	d.usage.add(size - old)
 	d.closeLater(f)

@@ -2,6 +2,7 @@ package efs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"sync"
@@ -10,11 +11,13 @@ import (
 )
 
 const (
-	// spareWriters is up to how many writers at work take spares. A rename out of
-	// .temp into a shard takes the lock of the whole mount for its round trip,
-	// 2 ms, and each spare is created under the lock of .temp, 2 ms: two
-	// writers, with 3.8 ms per block each, use that up.
+	// spareWriters is up to how many writers at work take spares. A rename from
+	// one directory into another takes the lock of the whole mount for its round
+	// trip, 2 ms: two writers, with 3.8 ms per block each, use that up.
 	spareWriters = 2
+	// spareDirs is over how many directories the spares are spread, in turn, so
+	// that the next one can be created while this one is renamed.
+	spareDirs = 2
 	// spareFiles is how many are kept. One is created in the time that a lone
 	// writer needs for a block; the others are for when that is late.
 	spareFiles = 4
@@ -28,6 +31,7 @@ type spares struct {
 	ready chan vfs.File
 
 	mu      sync.Mutex
+	made    int // created so far
 	filling bool
 	stopped bool
 	filled  sync.WaitGroup
@@ -59,8 +63,10 @@ func (p *spares) fill() {
 			p.mu.Unlock()
 			return
 		}
+		n := p.made
+		p.made++
 		p.mu.Unlock()
-		f, err := p.fsys.Create(filepath.Join(p.dir, newTempName()))
+		f, err := p.create(n)
 		if err != nil {
 			p.mu.Lock()
 			p.filling = false
@@ -71,7 +77,22 @@ func (p *spares) fill() {
 	}
 }
 
-// stop removes the spares. No take may be under way.
+// create makes the n-th spare.
+func (p *spares) create(n int) (vfs.File, error) {
+	dir := p.spareDir(n)
+	if n < spareDirs {
+		if err := p.fsys.Mkdir(dir); err != nil {
+			return nil, err
+		}
+	}
+	return p.fsys.Create(filepath.Join(dir, newTempName()))
+}
+
+func (p *spares) spareDir(n int) string {
+	return filepath.Join(p.dir, fmt.Sprintf("spares-%d", n%spareDirs))
+}
+
+// stop removes the spares; their directories are swept by the next Open. No take may be under way.
 func (p *spares) stop(workers int) error {
 	p.mu.Lock()
 	p.stopped = true

@@ -111,10 +111,13 @@ func run() error {
 				Mode: f.throughput, MiBps: f.provisioned, StoredGiB: f.stored, CreditBytes: efsmodel.InitialCredits,
 			},
 			LimitOps: f.limitOps,
+			Dilation: f.dilation,
+			// of a kubo repo, its datastores apart
+			FolderDepth: 2,
 		})
 	}
 	if err == nil {
-		err = errors.Join(b.all(), b.mount.Unmount())
+		err = errors.Join(b.mount.SetDilation(0), b.all(), b.mount.Unmount())
 	}
 	if err = errors.Join(err, os.RemoveAll(base)); err != nil {
 		return err
