@@ -167,12 +167,6 @@ func metered(kind Kind, bytes int64) (n int64, write bool) {
 	}
 }
 
-// isWrite says which of the two limits of requests a kind counts against.
-func isWrite(kind Kind) bool {
-	_, write := metered(kind, 0)
-	return write
-}
-
 // Prices of Elastic throughput in us-east-1, USD per GB, 2026-11. GB is 10⁹
 // bytes on AWS's price list.
 const (

@@ -18,8 +18,8 @@
 //	}
 //
 // Only path and shardFunc are required. A relative path is taken from the repo,
-// as flatfs takes it. The setting sync of flatfs may stay if it is true; efs
-// has no other mode. Sizes are bytes, or a number with a unit.
+// as flatfs takes it. The settings sync and prefix of flatfs may stay; efs always
+// syncs. Sizes are bytes, or a number with a unit.
 //
 // What the store says it is on disk (the file datastore_spec) is flatfs, word
 // for word, so a repo may go from one to the other and back by a change of type

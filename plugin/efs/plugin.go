@@ -42,8 +42,8 @@ func (datastorePlugin) DatastoreConfigParser() fsrepo.ConfigFromMap {
 }
 
 // settings are the keys that may stand beside each other in the config.
-// mountpoint is kubo's own.
-var settings = []string{"type", "mountpoint", "path", "shardFunc", "sync", "workers", "namesDurable", "indexPath", "cachePath", "cacheSize"}
+// mountpoint and prefix are kubo's own, and stand in what it makes for flatfs.
+var settings = []string{"type", "mountpoint", "prefix", "path", "shardFunc", "sync", "workers", "namesDurable", "indexPath", "cachePath", "cacheSize"}
 
 type config struct{ efs.Config }
 
@@ -63,9 +63,7 @@ func parse(params map[string]any) (*config, error) {
 		CachePath:    p.text("cachePath", false),
 		CacheBytes:   p.bytes("cacheSize"),
 	}}
-	if sync, set := params["sync"]; set && sync != true {
-		p.bad("sync", "is %v; efs always syncs: remove the setting, or set it to true", sync)
-	}
+	p.truth("sync") // flatfs's; efs syncs whatever it says
 	if _, set := params["workers"]; set && c.Workers == 0 && !p.malformed {
 		p.bad("workers", "is 0; it must be between 1 and %d (default %d)", efs.MaxWorkers, efs.DefaultWorkers)
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	kuboconfig "github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/plugin"
 	flatfs "github.com/ipfs/kubo/plugin/plugins/flatfs"
 	"github.com/stretchr/testify/require"
@@ -51,6 +52,18 @@ func TestSettings(t *testing.T) {
 	require.EqualValues(t, 64<<20, c.CacheBytes)
 }
 
+// What kubo writes for flatfs is taken as it is, but for the type.
+func TestKubosOwnFlatfsConfigIsTaken(t *testing.T) {
+	for _, m := range kuboconfig.DefaultDatastoreConfig().Spec["mounts"].([]any) {
+		if mount := m.(map[string]any); mount["mountpoint"] == "/blocks" {
+			_, err := parse(mount)
+			require.NoError(t, err)
+			return
+		}
+	}
+	t.Fatal("kubo mounts nothing at /blocks")
+}
+
 func TestWrongSettingsAreAllNamed(t *testing.T) {
 	const good = `"path": "blocks", "shardFunc": "/repo/flatfs/shard/v1/next-to-last/2"`
 	for _, test := range []struct {
@@ -61,7 +74,7 @@ func TestWrongSettingsAreAllNamed(t *testing.T) {
 		{`{"path": 1, "shardFunc": true}`, []string{`"path": is 1`, `"shardFunc": is true`}},
 		{`{"path": "blocks", "shardFunc": "/repo/flatfs/shard/v1/prefix/-1"}`, []string{`"shardFunc"`, "prefix/-1"}},
 		{`{"path": "blocks", "shardFunc": "next-to-last/2"}`, []string{`"shardFunc"`}},
-		{`{` + good + `, "sync": false, "wrokers": 3}`, []string{`"sync": is false`, `"wrokers": is not known`}},
+		{`{` + good + `, "sync": 1, "wrokers": 3}`, []string{`"sync": is 1`, `"wrokers": is not known`}},
 		{`{` + good + `, "workers": 1025, "indexPath": "i", "cacheSize": "10GiB"}`, []string{`"workers": is 1025`, `"indexPath": is "i"`, `"cachePath": is missing`}},
 		{`{` + good + `, "workers": 0}`, []string{`"workers": is 0`}},
 		{`{` + good + `, "workers": 1.5}`, []string{`"workers": is 1.5`}},
