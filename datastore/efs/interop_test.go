@@ -205,6 +205,12 @@ func TestOpenRefuses(t *testing.T) {
 	_, err = Open(testConfig(filepath.Join(dir, "no", "such")))
 	require.ErrorIs(t, err, os.ErrNotExist)
 
+	index := testConfig(storeDir(t))
+	index.IndexPath = filepath.Join(dir, "nowhere", "index")
+	_, err = Open(index)
+	require.ErrorContains(t, err, "indexPath")
+	require.ErrorIs(t, err, os.ErrNotExist)
+
 	local := testConfig(storeDir(t))
 	local.NamesDurable = true
 	_, err = Open(local)

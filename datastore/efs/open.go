@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,6 +47,15 @@ func open(cfg Config, fsys, indexFS vfs.FS) (*Datastore, error) {
 	}
 	if err := establish(fsys, cfg, shardFunc); err != nil {
 		return nil, err
+	}
+	if dir := filepath.Dir(cfg.IndexPath); dir != cfg.Path {
+		info, err := indexFS.Stat(dir)
+		if err == nil && !info.Dir {
+			err = &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("efs: setting %q: the directory of %s must exist: %w", "indexPath", cfg.IndexPath, err)
+		}
 	}
 	cfg.ShardFunc = shardFunc.String()
 	d := &Datastore{
