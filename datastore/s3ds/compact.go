@@ -37,6 +37,7 @@ type compaction struct {
 	mu      sync.Mutex // held while packs are rewritten or removed
 	state   sync.Mutex
 	skip    map[index.PackID]error // packs that cannot be rewritten
+	held    map[string]bool        // names of packs that are being uploaded (true) or removed (false)
 	removed uint64
 	merged  uint64
 	written uint64 // bytes
@@ -46,6 +47,24 @@ type compaction struct {
 func (c *compaction) init() {
 	c.kick = make(chan struct{}, 1)
 	c.skip = map[index.PackID]error{}
+	c.held = map[string]bool{}
+}
+
+// hold keeps a pack from being removed until letGo. It reports false if it is being removed.
+func (c *compaction) hold(name string) bool {
+	c.state.Lock()
+	defer c.state.Unlock()
+	if _, busy := c.held[name]; busy {
+		return false
+	}
+	c.held[name] = true
+	return true
+}
+
+func (c *compaction) letGo(name string) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	delete(c.held, name)
 }
 
 func (c *compaction) wake() {
@@ -130,13 +149,32 @@ func (p *Packed) deadPacks() []index.Pack {
 	return dead
 }
 
+// condemn returns the dead packs of which none is being uploaded, and keeps them from it until letGo.
+func (p *Packed) condemn() []index.Pack {
+	p.compact.state.Lock()
+	defer p.compact.state.Unlock()
+	var dead []index.Pack
+	for _, k := range p.deadPacks() {
+		if _, busy := p.compact.held[k.Name]; !busy {
+			p.compact.held[k.Name] = false
+			dead = append(dead, k)
+		}
+	}
+	return dead
+}
+
 // removeDead deletes dead packs. The index is committed first, for a crash must not bring back entries whose pack is gone; and
 // the packs leave it last, so that a crash in between leaves them to be deleted again.
 func (p *Packed) removeDead(ctx context.Context) (int, error) {
-	dead := p.deadPacks()
+	dead := p.condemn()
 	if len(dead) == 0 {
 		return 0, nil
 	}
+	defer func() {
+		for _, k := range dead {
+			p.compact.letGo(k.Name)
+		}
+	}()
 	if err := p.x.Commit(ctx); err != nil {
 		return 0, err
 	}

@@ -113,7 +113,7 @@ type parts struct {
 	lease     time.Duration
 	writeWait time.Duration
 	pause     time.Duration // after the first failure of an upload
-	manual    bool // nothing runs in the background by itself but uploads
+	manual    bool          // nothing runs in the background by itself but uploads
 }
 
 // OpenPacked connects to the bucket of c and returns the datastore in it, in layout packs. It claims the prefix

@@ -132,7 +132,9 @@ func (h *history) legal(err error) {
 	}
 }
 
-func (h *history) anyBlock() put { return h.blocks[rapid.IntRange(0, len(h.blocks)-1).Draw(h.rt, "block")] }
+func (h *history) anyBlock() put {
+	return h.blocks[rapid.IntRange(0, len(h.blocks)-1).Draw(h.rt, "block")]
+}
 
 // check compares one key with the model.
 func (h *history) check(key ds.Key) {

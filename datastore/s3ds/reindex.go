@@ -77,8 +77,22 @@ func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, progress func(Progres
 		}
 	}
 	for _, k := range p.x.Packs() {
-		if n, err := pack.ParseName(k.Name); err == nil {
-			p.ids.See(n.ID)
+		n, err := pack.ParseName(k.Name)
+		if err != nil {
+			return fmt.Errorf("the index names a pack that is none: %w: remove %s", err, p.c.IndexPath)
+		}
+		p.ids.See(n.ID)
+		if !k.Incomplete {
+			continue
+		}
+		// A crash came while it was added. It is in the bucket: packs are added after they were uploaded.
+		entries, err := p.readPackIndex(ctx, n, k.Size)
+		if err != nil {
+			return err
+		}
+		info := index.PackInfo{Name: k.Name, Size: k.Size, IndexOffset: k.IndexOffset}
+		if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true}); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -129,22 +129,15 @@ func (p *Packed) uploadOne(ctx context.Context, s *journal.Segment) error {
 		}
 		return err
 	}
-	entries, err := s.Entries()
-	if err != nil {
-		return err
-	}
-	if err := p.putPack(ctx, s.Name(), io.NewSectionReader(s, 0, s.Size())); err != nil {
-		return fmt.Errorf("upload pack %s of %d blocks: %w", s.Name(), s.Blocks(), err)
-	}
-	p.segs.retire(s.ID())
-	info := index.PackInfo{Name: s.Name().String(), Size: s.Size(), IndexOffset: s.Name().IndexOffset}
-	if k, err := p.x.PackNamed(info.Name); err == nil && !k.Incomplete {
-		// It was uploaded before a crash, and AddPack leaves it as it is. What is in the index as a block of this segment came there
-		// since, by a replay under another id; it has to be written once more.
+	name := s.Name().String()
+	if k, err := p.x.PackNamed(name); err == nil && !k.Incomplete {
+		// It was uploaded before a crash: the pack is there, or was dead and is gone, and AddPack would leave it as it is. What the index
+		// expects in this segment came there since, by a replay under another id, and has to be written once more.
+		p.segs.retire(s.ID())
 		if err := p.salvage(ctx, s); err != nil {
 			return err
 		}
-	} else if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true}); err != nil {
+	} else if err := p.addSegment(ctx, s); err != nil {
 		return err
 	}
 	if err := p.x.Commit(ctx); err != nil {
@@ -153,6 +146,30 @@ func (p *Packed) uploadOne(ctx context.Context, s *journal.Segment) error {
 	p.compact.wake()
 	return p.j.Remove(s.ID())
 }
+
+// addSegment makes a segment a pack of bucket and index. Nobody removes the pack meanwhile: it may be an old one that is dead, until
+// AddPack takes blocks into it.
+func (p *Packed) addSegment(ctx context.Context, s *journal.Segment) error {
+	entries, err := s.Entries()
+	if err != nil {
+		return err
+	}
+	name := s.Name().String()
+	if !p.compact.hold(name) {
+		return fmt.Errorf("upload pack %s: it is being removed: %w", name, errBusy)
+	}
+	defer p.compact.letGo(name)
+	if err := p.putPack(ctx, s.Name(), io.NewSectionReader(s, 0, s.Size())); err != nil {
+		return fmt.Errorf("upload pack %s of %d blocks: %w", name, s.Blocks(), err)
+	}
+	p.segs.retire(s.ID())
+	info := index.PackInfo{Name: name, Size: s.Size(), IndexOffset: s.Name().IndexOffset}
+	_, err = p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true})
+	return err
+}
+
+// errBusy passes: the upload is tried again.
+var errBusy = errors.New("busy")
 
 // putPack puts a pack into the bucket, where it may be already: its name says what is in it.
 func (p *Packed) putPack(ctx context.Context, n pack.Name, body io.ReadSeeker) error {
