@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 )
 
@@ -158,32 +159,33 @@ func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
 			return err
 		}
 		// From here on nothing may be left half done because a caller has lost patience.
-		late := context.WithoutCancel(ctx)
-		var again []pack.Block // they took longer to come here than their segment to the bucket
-		entries := make([]index.Entry, 0, len(blocks))
-		p.segs.mu.RLock()
-		for i, loc := range locs {
-			if _, gone := p.segs.retired[loc.Segment]; gone {
-				again = append(again, blocks[i])
-				continue
-			}
-			entries = append(entries, journalEntry(blocks[i], uint64(loc.Segment), loc.Offset, loc.Length))
-		}
-		err = p.indexJournal(late, entries)
-		p.segs.mu.RUnlock()
-		if err != nil {
+		if blocks, err = p.appended(context.WithoutCancel(ctx), blocks, locs); err != nil {
 			return err
 		}
-		blocks = again
 	}
 	return nil
 }
 
-// journalEntry is the entry of a block whose section is at an offset of a segment.
-func journalEntry(b pack.Block, segment uint64, offset, length int64) index.Entry {
-	data := int64(len(b.Data))
+// appended indexes blocks that are in the journal. It returns those that took longer to come here than their segment to the bucket.
+func (p *Packed) appended(ctx context.Context, blocks []pack.Block, locs []journal.Location) (again []pack.Block, err error) {
+	p.segs.mu.RLock()
+	defer p.segs.mu.RUnlock()
+	entries := make([]index.Entry, 0, len(blocks))
+	for i, loc := range locs {
+		if _, gone := p.segs.retired[loc.Segment]; gone {
+			again = append(again, blocks[i])
+			continue
+		}
+		entries = append(entries, journalEntry(blocks[i], loc))
+	}
+	return again, p.indexJournal(ctx, entries)
+}
+
+// journalEntry is the entry of a block whose section is at a place in the journal.
+func journalEntry(b pack.Block, at journal.Location) index.Entry {
+	n := int64(len(b.Data))
 	return index.Entry{Key: b.Multihash, Location: index.Location{
-		Kind: index.Journal, Segment: segment, Offset: offset + length - data, Length: data,
+		Kind: index.Journal, Segment: uint64(at.Segment), Offset: at.Offset + at.Length - n, Length: n,
 	}}
 }
 

@@ -1,0 +1,180 @@
+package s3ds
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	mh "github.com/multiformats/go-multihash"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
+)
+
+// dag returns n blocks of one size as an add makes them, of pseudo-random bytes.
+func dag(t testing.TB, seed uint64, n, size int) []put {
+	t.Helper()
+	source := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	all := make([]put, n)
+	for i := range all {
+		data := make([]byte, size)
+		_, _ = source.Read(data)
+		all[i].key, all[i].value = block(t, data, mh.SHA2_256)
+	}
+	return all
+}
+
+// addLikeKubo commits batches of 8 MiB or 128 blocks.
+func addLikeKubo(t testing.TB, d ds.Batching, puts []put) {
+	t.Helper()
+	for part := range slices.Chunk(puts, 32) {
+		putAll(t, d, part)
+	}
+	require.NoError(t, d.Sync(t.Context(), ds.NewKey("/")))
+}
+
+// kinds counts the lines of a log by what was done to what sort of object, so that names of packs and timing do not matter.
+func kinds(log string) string {
+	var out strings.Builder
+	counts := map[string]int{}
+	flush := func() {
+		keys := make([]string, 0, len(counts))
+		for k := range counts {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for _, k := range keys {
+			fmt.Fprintf(&out, "%4d %s\n", counts[k], k)
+		}
+		if len(keys) == 0 {
+			out.WriteString("   0 requests\n")
+		}
+		clear(counts)
+	}
+	begun := false
+	for line := range strings.Lines(log) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "#"):
+			if begun {
+				flush()
+				out.WriteString("\n")
+			}
+			begun = true
+			out.WriteString(line + "\n")
+		case line == "", line == "(nothing)":
+		default:
+			op, rest, _ := strings.Cut(line, " ")
+			what := "object"
+			switch {
+			case strings.Contains(rest, ownerName):
+				what = "owner"
+			case strings.Contains(rest, ".car"), strings.HasSuffix(rest, "keys: ok"):
+				what = "pack"
+			case op == "list":
+				what = "page of a list"
+			}
+			counts[op+" "+what+rest[strings.LastIndex(rest, ":"):]]++
+		}
+	}
+	flush()
+	return out.String()
+}
+
+// TestRequestsOfPacks pins what the work of a node costs in requests. The sizes are those of docs/s3ds.md.
+func TestRequestsOfPacks(t *testing.T) {
+	log := &recorded.Log{}
+	s := newSite(recorded.Wrap(mem.New(), log))
+	s.c.PackSize, s.c.Memory = 0, 0 // the defaults
+	s.c.CacheSize = NoCache
+	log.Section("first start")
+	p := s.open(t)
+	reopen := func() {
+		t.Helper()
+		require.NoError(t, p.Close())
+		p = s.open(t)
+	}
+	file := dag(t, 1, 1024, 256<<10)
+	log.Section("add 256 MiB in blocks of 256 KiB")
+	addLikeKubo(t, p, file)
+	flush(t, p)
+	log.Section("restart")
+	reopen()
+	log.Section("the same again")
+	addLikeKubo(t, p, file)
+	log.Section("read 256 MiB, cold")
+	reopen()
+	log.Section("read 256 MiB, cold: the reads")
+	requireAll(t, p, file)
+	log.Section("restart, to be cold again")
+	reopen()
+	log.Section("1 MiB in the middle, cold")
+	requireAll(t, p, file[500:505])
+	log.Section("add 2,000 files of 1 to 50 KiB, 51 MB")
+	var tree []put
+	for i := range 50 {
+		tree = append(tree, dag(t, uint64(100+i), 40, (i+1)<<10)...)
+	}
+	addLikeKubo(t, p, tree)
+	flush(t, p)
+	log.Section("70,000 wants for absent blocks")
+	for i := range 70_000 {
+		key, _ := block(t, fmt.Appendf(nil, "absent %d", i), mh.SHA2_256)
+		_, err := p.GetSize(t.Context(), key)
+		require.Equal(t, ds.ErrNotFound, err)
+	}
+	log.Section("list all keys, disk usage, check, stat")
+	require.Len(t, queryKeys(t, p, query.Query{}), 3024)
+	_, err := p.DiskUsage(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.Check(t.Context()))
+	_, err = p.Stat(t.Context())
+	require.NoError(t, err)
+	log.Section("delete 933 of 3,024 blocks")
+	b, err := p.Batch(t.Context())
+	require.NoError(t, err)
+	for _, one := range file[:933] {
+		require.NoError(t, b.Delete(t.Context(), one.key))
+	}
+	require.NoError(t, b.Commit(t.Context()))
+	require.NoError(t, p.compactAll(t.Context(), 0, func(Progress) {}))
+	log.Section("after that: nothing to do")
+	require.NoError(t, p.compactAll(t.Context(), 0, func(Progress) {}))
+	requireAll(t, p, nil)
+	log.Section("close")
+	require.NoError(t, p.Close())
+	golden(t, "packs.txt", kinds(log.String()))
+}
+
+// TestReindexRequests: one GET per pack and one LIST per 1,000 objects.
+func TestReindexRequests(t *testing.T) {
+	log := &recorded.Log{}
+	b := mem.New()
+	s := newSite(recorded.Wrap(b, log))
+	s.c.PackSize = 4096
+	p := s.open(t)
+	all := dag(t, 7, 200, 4000)
+	addLikeKubo(t, p, all)
+	flush(t, p)
+	packs := int(p.stat().Index.Packs)
+	require.GreaterOrEqual(t, packs, 200)
+	require.NoError(t, p.Close())
+	fresh := newSite(recorded.Wrap(b, log))
+	log.Section("fresh node")
+	var last Progress
+	o := fresh.o
+	o.fs = fresh.fs
+	f, err := openPacked(t.Context(), New(fresh.b, fresh.c), fresh.c, "/repo", o, func(p Progress) { last = p })
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	require.EqualValues(t, packs, last.Packs)
+	_, after, _ := strings.Cut(log.String(), "# fresh node\n")
+	require.Equal(t, packs, strings.Count(after, ".car"))
+	require.Equal(t, 1, strings.Count(after, "list "))
+	requireAll(t, f, all)
+}
