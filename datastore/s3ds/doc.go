@@ -1,7 +1,10 @@
-// Package s3ds is a go-datastore in an S3 bucket, made for the blocks of an IPFS node: a drop-in for go-ds-s3 with its
-// type name, settings, disk spec and object names.
+// Package s3ds is a go-datastore in an S3 bucket, made for the blocks of an IPFS node, in one of two layouts: Datastore is a drop-in for
+// go-ds-s3 with its type name, settings, disk spec and object names, one object per value; Packed puts many blocks into one object.
 //
 //	{"type": "s3ds", "region": "us-east-1", "bucket": "my-blocks", "rootDirectory": "node-1"}
+//	{"type": "s3ds", "region": "us-east-1", "bucket": "my-blocks", "rootDirectory": "node-1", "layout": "packs"}
+//
+// # Layout objects
 //
 // One value is one object. The object's name is the datastore key without its leading slash, behind rootDirectory and a slash if
 // there is one: /CIQ… is node-1/CIQ…. Nothing else is in the bucket, and nothing is kept on local disk, so a crash at any point
@@ -19,6 +22,24 @@
 // Cost: Put 1 PUT; Get 1 GET; Has and GetSize 1 HEAD, hit or miss; Delete nothing; Batch as many PUTs as it has puts; Query 1
 // LIST per 1,000 keys, and 1 GET per value unless KeysOnly; DiskUsage 1 LIST per 1,000 keys the first time, then seldom; Check
 // and Sync nothing. A store that nobody uses sends nothing.
+//
+// # Layout packs
+//
+// A write goes through owner (is this the one node that may write here?), journal (durable on the local disk) and index, and returns. In the
+// background a sealed segment of the journal is uploaded as a pack, the index is told, and the segment is removed. A read asks the
+// index, and then the journal, span (ranges of packs, with a cache on disk), or the bucket for an object of its own. Has, GetSize, Query and
+// DiskUsage end at the index. Compaction removes dead packs and merges tiny and mostly dead ones.
+//
+// The order of things is what makes a crash at any point harmless:
+//
+//   - The index hears of a block after the journal has it, and of a pack after the bucket has it. A segment is removed after the index,
+//     synced, has its pack; a dead pack is deleted after the index, synced, has no entry for it, and forgotten last.
+//   - A block whose segment is uploaded before the index heard of it is written once more (segments), for the index takes its
+//     copy in the pack for dead.
+//   - A pack is not removed while it is uploaded again (compaction.hold), for the index may take blocks into it.
+//   - What the index expects somewhere and is not there is an error, and is replaced by the next put (heal).
+//
+// A node without a usable index makes it anew from the bucket (one GET per pack) and its journal.
 //
 // All methods are safe for concurrent use. The package is called by the kubo plugin and by any other user of
 // go-datastore; it logs nothing, and reads no environment but what the AWS SDK's credential chain reads.
