@@ -57,14 +57,50 @@ const probeName = ".ipfs-aws-probe-"
 
 // Probe checks that c can be worked with before anything is built on it: that there are credentials, that the bucket exists in
 // that region, and that objects under RootDirectory can be listed, written, read back and removed. The first thing that
-// fails is returned as one line with the fix. It leaves nothing behind. Cost: 2 HEAD, 1 LIST, 1 PUT, 1 GET, 1 DELETE.
+// fails is returned as one line with the fix. It leaves nothing behind. Cost: 2 HEAD, 1 LIST, 1 PUT, 1 GET, 1 DELETE; for layout packs
+// 4 PUT, 1 GET, 1 DELETE more.
 func Probe(ctx context.Context, c Config) error {
 	d, err := connect(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = d.Close() }()
-	return probe(ctx, d.b, d.root)
+	if err := probe(ctx, d.b, d.root); err != nil || c.Layout != LayoutPacks {
+		return err
+	}
+	return probeConditions(ctx, d.b, d.root)
+}
+
+// probeConditions checks what layout packs needs besides: that the server refuses a put whose condition does not hold, and tells the time.
+func probeConditions(ctx context.Context, b bucket.Bucket, root string) (err error) {
+	key := path.Join(root, probeName+rand.Text())
+	defer func() {
+		if gone := b.Delete(context.WithoutCancel(ctx), key); gone != nil && err == nil {
+			err = fmt.Errorf("remove the probe object %q: %w", key, gone)
+		}
+	}()
+	made, err := bucket.PutIf(ctx, b, key, bytes.NewReader([]byte("1")), bucket.Condition{Absent: true})
+	if err != nil {
+		return err
+	}
+	body, info, err := b.Get(ctx, key, bucket.Range{})
+	if err != nil {
+		return err
+	}
+	if err := body.Close(); err != nil {
+		return err
+	}
+	_, again := bucket.PutIf(ctx, b, key, bytes.NewReader([]byte("2")), bucket.Condition{Absent: true})
+	_, other := bucket.PutIf(ctx, b, key, bytes.NewReader([]byte("3")), bucket.Condition{ETag: `"00000000000000000000000000000000"`})
+	_, same := bucket.PutIf(ctx, b, key, bytes.NewReader([]byte("4")), bucket.Condition{ETag: made.ETag})
+	switch {
+	case !errors.Is(again, bucket.ErrPreconditionFailed), !errors.Is(other, bucket.ErrPreconditionFailed), same != nil:
+		return fmt.Errorf("the server does not judge conditional writes as S3 does (if absent: %v, if another: %v, if the same: %v): use another server, or layout objects",
+			again, other, same)
+	case info.Clock.IsZero() || info.Modified.IsZero():
+		return errors.New("the server tells neither Date nor Last-Modified, without which nobody knows whether an owner is dead: use another server, or layout objects")
+	}
+	return nil
 }
 
 func probe(ctx context.Context, b bucket.Bucket, root string) (err error) {

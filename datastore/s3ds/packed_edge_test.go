@@ -20,6 +20,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 )
@@ -305,4 +306,27 @@ func TestPackedMetrics(t *testing.T) {
 	require.EqualValues(t, 1, values["s3ds_journal_syncs_total"])
 	require.Positive(t, values["s3ds_journal_bytes"])
 	require.Contains(t, values, "s3ds_packs/75-100")
+}
+
+// deaf is a bucket whose server ignores conditions.
+type deaf struct{ *mem.Bucket }
+
+func (d deaf) PutIf(ctx context.Context, key string, body io.ReadSeeker, _ bucket.Condition) (bucket.Info, error) {
+	return bucket.Info{}, d.Put(ctx, key, body)
+}
+
+func TestProbeOfConditionalWrites(t *testing.T) {
+	b := mem.New()
+	require.NoError(t, probeConditions(t.Context(), b, "root"))
+	require.Empty(t, objects(t, b))
+	err := probeConditions(t.Context(), deaf{b}, "root")
+	require.ErrorContains(t, err, "use another server")
+	require.Empty(t, objects(t, b))
+}
+
+func TestProbeOfPacksOnServer(t *testing.T) {
+	server := s3test.Start(t)
+	c := config(server.URL, server.NewBucket(t))
+	c.Layout = LayoutPacks
+	require.NoError(t, Probe(t.Context(), c))
 }

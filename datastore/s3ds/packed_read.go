@@ -93,6 +93,10 @@ func (p *Packed) fetch(ctx context.Context, n name, l index.Location) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
+		if err := p.loose.acquire(ctx); err != nil {
+			return nil, err
+		}
+		defer p.loose.release()
 		return p.j.Get(journal.Location{Segment: pack.ID(l.Segment), Offset: l.Offset + l.Length - length, Length: length}, h)
 	case index.InPack:
 		k, err := p.x.Pack(l.Pack)
@@ -207,7 +211,8 @@ func (p *Packed) DiskUsage(ctx context.Context) (uint64, error) {
 	return uint64(p.x.Stats().Bytes), nil
 }
 
-// Check implements datastore.CheckedDatastore: nil if the store is believed to work. See Datastore.Check for what it asks.
+// Check implements datastore.CheckedDatastore: nil if the store is believed to work: the index and the journal can be written, nobody
+// else has taken the prefix, and uploads go on. See Datastore.Check for what it asks.
 func (p *Packed) Check(ctx context.Context) error {
 	ctx, leave, err := p.enter(ctx)
 	if err != nil {
@@ -220,8 +225,14 @@ func (p *Packed) Check(ctx context.Context) error {
 	if p.owner.Status().Replaced {
 		return p.owner.Hold(ctx) // which says by whom, without asking anything
 	}
-	if err := p.j.Stats().SealErr; err != nil {
-		return err
+	st := p.j.Stats()
+	if st.SealErr != nil {
+		return st.SealErr
+	}
+	if late := age(st.Oldest); late > 2*p.c.SealAge.Seconds()+writeWait.Seconds() {
+		if err := p.up.trouble(); !errors.Is(err, errNoTrouble) {
+			return fmt.Errorf("s3ds: blocks have waited for %.0f s to be uploaded: %w", late, err)
+		}
 	}
 	return p.loose.Check(ctx)
 }
