@@ -1,0 +1,126 @@
+package s3ds
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	mh "github.com/multiformats/go-multihash"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+)
+
+var killRounds = flag.Int("kill-rounds", 8, "how often the writing process is killed in TestKilledProcess…")
+
+// A process that is told by these variables where its store is writes blocks until it is killed.
+const (
+	writerURL    = "S3DS_TEST_URL"
+	writerBucket = "S3DS_TEST_BUCKET"
+	writerRepo   = "S3DS_TEST_REPO"
+	writerHow    = "S3DS_TEST_DURABILITY"
+	writerFrom   = "S3DS_TEST_FROM"
+)
+
+func killConfig(url, bucket, durability string) Config {
+	c := config(url, bucket)
+	c.RootDirectory, c.Layout, c.Durability = "node", LayoutPacks, durability
+	c.PackSize = 1 << 20
+	return c
+}
+
+// numbered returns block n, of 1 to 64 KiB.
+func numbered(n int) put {
+	data := make([]byte, 1024*(1+n%64))
+	binary.BigEndian.PutUint64(data, uint64(n))
+	sum, err := mh.Sum(data, mh.SHA2_256, -1)
+	if err != nil {
+		panic(err)
+	}
+	return put{name(sum).key(), data}
+}
+
+// writer is that process: it says the number of each block that was acknowledged. It reports false in any other process.
+func writer() bool {
+	url := os.Getenv(writerURL)
+	if url == "" {
+		return false
+	}
+	ctx := context.Background()
+	from, err := strconv.Atoi(os.Getenv(writerFrom))
+	if err == nil {
+		var p *Packed
+		p, err = OpenPacked(ctx, killConfig(url, os.Getenv(writerBucket), os.Getenv(writerHow)), os.Getenv(writerRepo), nil)
+		for n := from; err == nil; n++ {
+			one := numbered(n)
+			if err = p.Put(ctx, one.key, one.value); err == nil {
+				fmt.Println(n)
+			}
+		}
+	}
+	fmt.Println("failed:", err)
+	os.Exit(1)
+	return true
+}
+
+// TestKilledProcessLosesNothing kills a writing process with SIGKILL, again and again. With durability "bucket" its disk is
+// taken away, too.
+func TestKilledProcessLosesNothing(t *testing.T) {
+	server := s3test.Start(t)
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	for _, durability := range []string{DurableInJournal, DurableInBucket} {
+		t.Run(durability, func(t *testing.T) {
+			bucketName := server.NewBucket(t)
+			c := killConfig(server.URL, bucketName, durability)
+			repo := t.TempDir()
+			next := 0
+			for round := range *killRounds {
+				child := exec.Command(exe)
+				child.Env = append(os.Environ(), writerURL+"="+server.URL, writerBucket+"="+bucketName, writerRepo+"="+repo,
+					writerHow+"="+durability, writerFrom+"="+strconv.Itoa(next))
+				child.Stderr = os.Stderr
+				out, err := child.StdoutPipe()
+				require.NoError(t, err)
+				require.NoError(t, child.Start())
+				kill := func() { _ = child.Process.Kill() }
+				t.Cleanup(kill)
+				acknowledged := next
+				for lines := bufio.NewScanner(out); lines.Scan(); {
+					n, err := strconv.Atoi(lines.Text())
+					require.NoError(t, err, lines.Text())
+					// What is in the pipe when it dies was acknowledged, too: read to the end.
+					if acknowledged = n + 1; acknowledged == next+5+13*round {
+						kill()
+					}
+				}
+				require.Error(t, child.Wait(), "killed")
+				require.GreaterOrEqual(t, acknowledged, next+5+13*round)
+				next = acknowledged
+				if durability == DurableInBucket {
+					repo = t.TempDir()
+					plain, err := connect(t.Context(), c)
+					require.NoError(t, err)
+					require.NoError(t, plain.b.Delete(t.Context(), "node/"+ownerName), "in place of waiting for the lease")
+					require.NoError(t, plain.Close())
+				}
+				p, err := OpenPacked(t.Context(), c, repo, nil)
+				require.NoError(t, err)
+				for n := range next {
+					one := numbered(n)
+					got, err := p.Get(t.Context(), one.key)
+					require.NoError(t, err, "block %d of %d", n, next)
+					require.Equal(t, one.value, got)
+				}
+				require.NoError(t, p.Close())
+			}
+			t.Logf("%d blocks acknowledged in %d lives, none lost", next, *killRounds)
+		})
+	}
+}
