@@ -28,7 +28,8 @@ import (
 // ownerName is the object under the prefix that names the node that may write there.
 const ownerName = ".ipfs-aws-owner"
 
-// closeTimeout bounds the one request that Close may send.
+// closeTimeout is how long Close waits for uploads that are under way, and for the one request that it may send itself. Broken off, an upload is paid for and
+// sent again after the next start, so a node that runs for a second at a time would never end one. 5 s are 450 MB at 90 MB/s.
 const closeTimeout = 5 * time.Second
 
 // Store is what every layout is.
@@ -72,6 +73,8 @@ type Packed struct {
 
 	life context.Context // of the store
 	end  context.CancelFunc
+	last context.Context // of uploads that are under way: it ends closeTimeout after life
+	stop context.CancelFunc
 	work sync.WaitGroup // what runs in the background
 
 	users struct {
@@ -154,6 +157,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 		looseLock: make(chan struct{}, 1), writeWait: o.writeWait, pause: o.pause,
 	}
 	p.life, p.end = context.WithCancel(context.Background())
+	p.last, p.stop = context.WithCancel(context.Background())
 	p.users.none = sync.NewCond(&p.users)
 	p.segs.retired = map[pack.ID]struct{}{}
 	p.heal.keys = map[string]struct{}{}
@@ -244,8 +248,8 @@ func (p *Packed) usable(ctx context.Context) error {
 }
 
 // Close ends calls that are under way with an error, and lets go of bucket and disk. What waits to be uploaded stays in the journal,
-// durably, and is uploaded after the next start. It sends at most one small request, and waits for nothing but that
-// and the local disk. Later calls return ErrClosed.
+// durably, and is uploaded after the next start. It waits for uploads that are under way and for one small request, each for closeTimeout at
+// most, and for the local disk. Later calls return ErrClosed.
 func (p *Packed) Close() error {
 	p.closeOnce.Do(func() { p.closeErr = p.shut(context.Background()) })
 	return p.closeErr
@@ -262,7 +266,9 @@ func (p *Packed) shut(ctx context.Context) error {
 		p.users.none.Wait()
 	}
 	p.users.Unlock()
+	defer time.AfterFunc(closeTimeout, p.stop).Stop()
 	p.work.Wait()
+	p.stop()
 	var errs []error
 	closeIt := func(c io.Closer) { errs = append(errs, c.Close()) }
 	if p.r != nil {

@@ -330,3 +330,32 @@ func TestProbeOfPacksOnServer(t *testing.T) {
 	c.Layout = LayoutPacks
 	require.NoError(t, Probe(t.Context(), c))
 }
+
+// slowBucket holds back puts of packs until it is let go.
+type slowBucket struct {
+	*mem.Bucket
+	begun, goOn chan struct{}
+}
+
+func (b slowBucket) PutIf(ctx context.Context, key string, body io.ReadSeeker, cond bucket.Condition) (bucket.Info, error) {
+	if strings.HasSuffix(key, pack.Ext) {
+		close(b.begun)
+		<-b.goOn
+	}
+	return b.Bucket.PutIf(ctx, key, body, cond)
+}
+
+func TestCloseLetsAnUploadEnd(t *testing.T) {
+	b := slowBucket{mem.New(), make(chan struct{}), make(chan struct{})}
+	p := newSite(b).open(t)
+	putAll(t, p, blocksOf(t, 10, 1000))
+	require.NoError(t, p.j.Seal(t.Context()))
+	<-b.begun
+	closed := make(chan error)
+	go func() { closed <- p.Close() }()
+	<-p.life.Done()
+	close(b.goOn)
+	require.NoError(t, <-closed)
+	onlyPack(t, b)
+	require.Zero(t, p.j.Stats().Segments)
+}

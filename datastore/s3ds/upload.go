@@ -77,7 +77,7 @@ func (p *Packed) upload() {
 		p.up.set(func() { p.up.inFlight++ })
 		pause := p.pause
 		for {
-			err := p.uploadOne(p.life, s)
+			err := p.uploadOne(p.last, s)
 			if p.life.Err() != nil && err != nil {
 				return
 			}
