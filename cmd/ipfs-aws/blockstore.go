@@ -6,6 +6,7 @@ import (
 
 	"github.com/ipfs/kubo/config"
 
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/plugin/efs"
 )
 
@@ -55,6 +56,12 @@ func useBlockstore(conf *config.Config, name string, blocks map[string]any) {
 	// nothing.
 	if name == s3Blockstore && conf.Provide.Strategy.IsDefault() {
 		conf.Provide.Strategy = config.NewOptionalString("roots")
+	}
+	// kubo remembers which blocks are there, and passes no put of those on: a
+	// block that was found to be damaged could not be healed by adding it again.
+	// The index of layout packs answers as fast as that memory.
+	if blocks["layout"] == s3ds.LayoutPacks && conf.Datastore.BlockKeyCacheSize.IsDefault() {
+		conf.Datastore.BlockKeyCacheSize = *config.NewOptionalInteger(0)
 	}
 }
 

@@ -1,0 +1,218 @@
+package s3bill
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+)
+
+// small settings make many packs of little data.
+var small = map[string]any{"packSize": "1MiB", "sealAge": "100ms", "cacheSize": "4MiB"}
+
+// packsOf lists the files of the packs in a bucket of the server.
+func packsOf(t *testing.T, server *s3test.Server, bucket, prefix string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(server.Dir, bucket, prefix, "*.car"))
+	require.NoError(t, err)
+	return files
+}
+
+// TestCommandsBesideADaemonAndWithout runs the commands as an operator does.
+func TestCommandsBesideADaemonAndWithout(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	bucket := server.NewBucket(t)
+	n := ours(t)
+	n.initOurs(server.URL, bucket, "node-1", small)
+	n.start()
+	data := file(t, 11, 5<<20)
+	root := n.run("add", "-Q", data)
+	n.drained()
+
+	require.Regexp(t, `Bucket: +`+bucket+`/node-1, layout packs\n`, n.run("datastore", "stat"))
+	require.Contains(t, n.run("datastore", "stat", "--json"), `"Layout":"packs"`)
+	require.Equal(t, n.run("datastore", "stat", "--json")[:100], n.run("datastore", "stat", "--enc=json")[:100])
+	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	require.Contains(t, n.run("datastore", "verify", "--sample=0.5", "--json"), `"Result"`)
+	require.Contains(t, n.run("datastore", "repack"), "0 loose objects are left")
+	refusal := n.fail("datastore", "reindex")
+	require.Contains(t, refusal, "stop it first, nothing was changed")
+	require.NotContains(t, refusal, "\n")
+
+	// A flipped bit is found and named, and healed by the next put.
+	victim := packsOf(t, server, bucket, "node-1")[0]
+	b, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	b[len(b)/2] ^= 1
+	overwrite(t, victim, b)
+	out, errOut, err := n.try("datastore", "verify")
+	require.Error(t, err)
+	require.Contains(t, out, "node-1/"+filepath.Base(victim)+" at ")
+	require.Contains(t, out, "(live)")
+	require.Contains(t, errOut, "1 blocks or packs are damaged or missing")
+	require.NotEmpty(t, n.stat().Problems)
+	n.run("add", "-Q", data)
+	n.drained()
+	require.Empty(t, n.stat().Problems)
+	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	n.sameOutput(data, "cat", root)
+	blocks := n.stat().Blocks
+	n.stop()
+
+	// Without a daemon: the index is lost, and made anew from the bucket.
+	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "index")))
+	require.Contains(t, n.run("datastore", "reindex"), "the index is complete")
+	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	n.start()
+	require.Equal(t, blocks, n.stat().Blocks)
+	n.sameOutput(data, "cat", root)
+}
+
+// overwrite changes a file where it is: versitygw keeps what it knows about an
+// object in the attributes of the file.
+func overwrite(t *testing.T, name string, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(b, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+// A repo without S3, and one in layout objects, are told so in one line.
+func TestCommandsOnOtherRepos(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	flat := ours(t)
+	flat.run("init", "--profile", "test")
+	objects := ours(t)
+	objects.run("init", "--blockstore", "s3", "--layout", "objects", "--bucket", server.NewBucket(t), "--endpoint", server.URL, "--region", s3test.Region, "--profile", "test")
+	for command, want := range map[string]string{
+		"verify": "`ipfs-aws repo verify`", "repack": `set "layout": "packs" first`, "reindex": "there is nothing to do",
+	} {
+		for n, want := range map[*node]string{flat: "are not in S3 but in flatfs: there is nothing to do here", objects: want} {
+			line := n.fail("datastore", command)
+			require.Contains(t, line, "datastore "+command+": ")
+			require.Contains(t, line, want)
+			require.NotContains(t, line, "\n")
+		}
+	}
+	require.Contains(t, flat.fail("datastore", "stat"), "not in S3")
+	require.Regexp(t, "layout objects\n", objects.run("datastore", "stat"))
+	require.Contains(t, ours(t).fail("datastore", "stat"), "there is no repo at")
+}
+
+// TestVerifyGoesOn: broken off with Ctrl-C, it goes on behind the last pack.
+func TestVerifyGoesOn(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	proxy := s3test.NewProxy(t, server.URL)
+	bucket := server.NewBucket(t)
+	n := ours(t)
+	n.initOurs(proxy.URL, bucket, "node-1", small)
+	n.start()
+	n.run("add", "-Q", file(t, 12, 6<<20))
+	n.drained()
+	packs := packsOf(t, server, bucket, "node-1")
+	require.Greater(t, len(packs), 4)
+	held := filepath.Base(packs[3])
+	reached := make(chan struct{}, 100)
+	proxy.Disturb(func(r *http.Request) s3test.Fault {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, held) {
+			reached <- struct{}{}
+			return s3test.Fault{Cut: s3test.Silence}
+		}
+		return s3test.Fault{}
+	})
+	cmd := n.command("datastore", "verify")
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	require.NoError(t, cmd.Start())
+	select {
+	case <-reached:
+	case <-time.After(patience):
+		require.FailNow(t, "verify does not reach the pack", errOut.String())
+	}
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.Error(t, cmd.Wait())
+	proxy.Disturb(nil)
+	note := filepath.Join(n.dir, "s3ds", "verify.json")
+	require.Eventually(t, func() bool { // the daemon notices that nobody listens any more
+		b, err := os.ReadFile(note)
+		return err == nil && strings.Contains(string(b), filepath.Base(packs[2]))
+	}, patience, 20*time.Millisecond)
+
+	var done string
+	require.Eventually(t, func() bool { // the one that was broken off lets go
+		var err error
+		done, _, err = n.try("datastore", "verify")
+		return err == nil
+	}, patience, 20*time.Millisecond)
+	require.Contains(t, done, "behind pack "+filepath.Base(packs[2]))
+	require.NoFileExists(t, note)
+	require.NotContains(t, n.run("datastore", "verify"), "behind pack")
+}
+
+// TestBucketOfGoDsS3: what stock kubo wrote is served where it lies, and repack
+// brings it into packs, also beside a daemon.
+func TestBucketOfGoDsS3(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	bucket := server.NewBucket(t)
+	data := file(t, 13, 8<<20)
+	old := stock(t)
+	old.initStock(server.URL, bucket)
+	root := old.run("add", "-Q", data)
+
+	n := ours(t)
+	n.run("init", "--blockstore", "s3", "--bucket", bucket, "--endpoint", server.URL, "--region", s3test.Region, "--profile", "test")
+	n.start()
+	before := n.stat()
+	require.GreaterOrEqual(t, before.Loose.Blocks, int64(33))
+	n.sameOutput(data, "cat", root)
+	n.run("pin", "add", root)
+	n.run("datastore", "repack")
+	after := n.stat()
+	require.Zero(t, after.Loose.Blocks)
+	require.Equal(t, before.Blocks, after.Blocks)
+	left, err := filepath.Glob(filepath.Join(server.Dir, bucket, "CIQ*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "the loose objects are gone")
+	n.sameOutput(data, "cat", root)
+	n.stop()
+	n.start()
+	n.sameOutput(data, "cat", root)
+}
+
+// TestPacksGoIntoStockKubo: what a daemon uploaded, downloaded by hand, is a CAR
+// that stock kubo imports.
+func TestPacksGoIntoStockKubo(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	bucket := server.NewBucket(t)
+	data := file(t, 14, 3<<20)
+	n := ours(t)
+	n.initOurs(server.URL, bucket, "node-1", small)
+	n.start()
+	root := n.run("add", "-Q", data)
+	n.drained()
+	n.stop()
+
+	to := stock(t)
+	to.run("init", "--profile", "test")
+	packs := packsOf(t, server, bucket, "node-1")
+	require.Greater(t, len(packs), 2)
+	for _, p := range packs {
+		to.run("dag", "import", p)
+	}
+	to.sameOutput(data, "cat", "--offline", root)
+}
