@@ -160,6 +160,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	p.last, p.stop = context.WithCancel(context.Background())
 	p.users.none = sync.NewCond(&p.users)
 	p.segs.retired = map[pack.ID]struct{}{}
+	p.segs.running = map[chan struct{}]struct{}{}
 	p.heal.keys = map[string]struct{}{}
 	p.up.init()
 	p.compact.init()

@@ -138,6 +138,24 @@ func TestBlockThatIsLateForItsSegment(t *testing.T) {
 	requireAll(t, p, []put{{key, value}})
 }
 
+// TestUploadWaitsForItsBlocksToBeIndexed, so that they need not be written once more.
+func TestUploadWaitsForItsBlocksToBeIndexed(t *testing.T) {
+	p := newSite(mem.New()).open(t)
+	over := p.segs.begin()
+	settled := make(chan struct{})
+	go func() {
+		p.segs.settle(t.Context())
+		close(settled)
+	}()
+	over()
+	<-settled
+	defer p.segs.begin()()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.segs.settle(ctx)         // ends with its context
+	p.segs.settle(t.Context()) // and in any case
+}
+
 func TestBucketThatIsDownMakesWritersWaitAndThenFail(t *testing.T) {
 	bad := faulty.Wrap(mem.New())
 	s := newSite(bad)

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	"golang.org/x/sync/errgroup"
@@ -143,6 +145,45 @@ func (p *Packed) present(n name) (bool, error) {
 type segments struct {
 	mu      sync.RWMutex // read-locked from the look at retired to the end of the update of the index
 	retired map[pack.ID]struct{}
+
+	calls   sync.Mutex
+	running map[chan struct{}]struct{} // calls of append, each closed when it is over
+}
+
+// begin notes a call of append, until what it returns is called.
+func (s *segments) begin() (end func()) {
+	done := make(chan struct{})
+	s.calls.Lock()
+	defer s.calls.Unlock()
+	s.running[done] = struct{}{}
+	return func() {
+		close(done)
+		s.calls.Lock()
+		defer s.calls.Unlock()
+		delete(s.running, done)
+	}
+}
+
+// patience is how long an upload waits for calls of append, so that their blocks need not be written once more: longer than indexing a batch
+// takes, and no delay that matters to an upload if they wait for room, of which there is none before the upload has ended.
+const patience = 100 * time.Millisecond
+
+// settle waits until the calls that run now are over, but not for long.
+func (s *segments) settle(ctx context.Context) {
+	s.calls.Lock()
+	running := slices.Collect(maps.Keys(s.running))
+	s.calls.Unlock()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	for _, done := range running {
+		select {
+		case <-done:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *segments) retire(id pack.ID) {
@@ -153,6 +194,7 @@ func (s *segments) retire(id pack.ID) {
 
 // append puts blocks into journal and index.
 func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
+	defer p.segs.begin()()
 	for len(blocks) > 0 {
 		locs, err := p.j.Append(ctx, blocks)
 		if err != nil {

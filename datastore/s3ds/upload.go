@@ -162,6 +162,7 @@ func (p *Packed) addSegment(ctx context.Context, s *journal.Segment) error {
 	if err := p.putPack(ctx, s.Name(), io.NewSectionReader(s, 0, s.Size())); err != nil {
 		return fmt.Errorf("upload pack %s of %d blocks: %w", name, s.Blocks(), err)
 	}
+	p.segs.settle(ctx)
 	p.segs.retire(s.ID())
 	info := index.PackInfo{Name: name, Size: s.Size(), IndexOffset: s.Name().IndexOffset}
 	_, err = p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true})
