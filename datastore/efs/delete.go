@@ -127,12 +127,13 @@ func (d *Datastore) remove(s *shard, name string, size int64) error {
 		s.mu.Lock()
 		s.set(name, size)
 		s.doubt[name] = struct{}{}
+		s.changed++
 		s.mu.Unlock()
 		return explain("delete block", err)
 	}
 	s.mu.Lock()
 	s.unsettled--
-	s.removed++
+	s.changed++
 	s.mu.Unlock()
 	d.forget(name)
 	d.usage.add(-size)
@@ -163,16 +164,16 @@ func (d *Datastore) settle(ctx context.Context) error {
 	r.prompt = promptDeletes
 	r.mu.Unlock()
 
-	err := each(cap(d.writes), d.allShards(), d.syncRemovals)
+	err := each(cap(d.writes), d.allShards(), d.syncShard)
 	return errors.Join(r.errs.take(), explain("sync deletes", err))
 }
 
-// syncRemovals makes the removals from a shard durable.
-func (d *Datastore) syncRemovals(s *shard) error {
+// syncShard makes all changes of a shard's directory durable.
+func (d *Datastore) syncShard(s *shard) error {
 	s.mu.RLock()
-	removed, durable := s.removed, s.durable
+	changed, synced := s.changed, s.synced
 	s.mu.RUnlock()
-	if removed == durable {
+	if changed == synced {
 		return nil
 	}
 	err := d.fsys.SyncDir(d.dir(s.name))
@@ -180,7 +181,7 @@ func (d *Datastore) syncRemovals(s *shard) error {
 		return err
 	}
 	s.mu.Lock()
-	s.durable = max(s.durable, removed)
+	s.synced = max(s.synced, changed)
 	s.mu.Unlock()
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	ds "github.com/ipfs/go-datastore"
@@ -19,7 +20,9 @@ import (
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs"
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs/crashfs"
+	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs/faultfs"
 )
 
 // TestHistories is the proof of P8. A history is a few sessions of random calls,
@@ -32,10 +35,11 @@ import (
 //   - after a Delete, until the next Sync or Close, nothing or what was there before;
 //
 // and after each crash the tree itself must hold, under every final name, one of
-// the allowed values, complete. EFS_HISTORIES=n runs n histories instead of
-// 1,500; EFS_SEED=n runs that one.
+// the allowed values, complete. In a third of the sessions operations fail now
+// and then, before or after they took effect, and the store goes on.
+// EFS_HISTORIES=n runs n histories instead of 4,000; EFS_SEED=n runs that one.
 func TestHistories(t *testing.T) {
-	count, first := 1500, uint64(0)
+	count, first := 4000, uint64(0)
 	if s := os.Getenv("EFS_HISTORIES"); s != "" {
 		n, err := strconv.Atoi(s)
 		require.NoError(t, err)
@@ -46,7 +50,7 @@ func TestHistories(t *testing.T) {
 		require.NoError(t, err)
 		first, count = n, 1
 	}
-	var crashes, kills, losses, strangers int
+	var crashes, kills, losses, strangers, faults int
 	for seed := first; seed < first+uint64(count); seed++ {
 		h := newHistory(t, seed)
 		h.run()
@@ -54,14 +58,16 @@ func TestHistories(t *testing.T) {
 		kills += h.kills
 		losses += h.reverted
 		strangers += h.strangers
+		faults += h.faults
 	}
-	t.Logf("%d histories: %d crashes, %d kills, %d unacknowledged changes lost, %d changes by others", count, crashes, kills, losses, strangers)
+	t.Logf("%d histories: %d crashes, %d kills, %d unacknowledged changes lost, %d changes by others, %d failed calls", count, crashes, kills, losses, strangers, faults)
 	if count > 100 {
 		// The histories are only worth something if these happen.
 		require.Greater(t, crashes, count/2)
 		require.Greater(t, kills, count/4)
 		require.Greater(t, losses, count/20)
 		require.Greater(t, strangers, count/4)
+		require.Greater(t, faults, count/4)
 	}
 }
 
@@ -73,30 +79,40 @@ type history struct {
 	rng  *rand.Rand
 	cfg  Config
 	fs   *crashfs.FS // holds the store
+	view *faultfs.FS // what the store sees of fs
 	disk *crashfs.FS // holds the index; the same as fs in half of the histories
 
 	keys []string
-	// allowed are the outcomes of each key, now what the last successful call left.
-	mu      sync.Mutex
+	mu   sync.Mutex
+	// allowed are the outcomes that a key may have after a crash, now is what the
+	// store must say it has, unless it is unsure: its last call has failed.
 	allowed map[string][]string
 	now     map[string]string
-	backup  *crashfs.Backup
-	saved   map[string]string
+	unsure  map[string]bool
+	// deleted are the keys whose delete was acknowledged and not settled since:
+	// where operations fail, it may turn out that they are still there.
+	deleted map[string]bool
 
-	crashes, kills, reverted, strangers int
-	killed                              bool // and not opened since
+	backup *crashfs.Backup
+	saved  map[string]string
+
+	disturbed bool // operations fail
+	killed    bool // and not opened since
+
+	crashes, kills, reverted, strangers, faults int
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
 	rng := rand.New(rand.NewPCG(seed, 8))
 	h := &history{
 		t: t, seed: seed, rng: rng,
-		allowed: make(map[string][]string), now: make(map[string]string),
+		allowed: make(map[string][]string), now: make(map[string]string), unsure: make(map[string]bool), deleted: make(map[string]bool),
 	}
 	names := crashfs.Names(rng.IntN(2))
 	// With a clock that ticks once a second, or never moves back.
 	tick := []int64{1, 4_000_000, 1_000_000_000}[rng.IntN(3)]
 	h.fs = crashfs.New(rand.New(rand.NewPCG(seed, 9)), names, tick)
+	h.view = faultfs.New(h.fs)
 	h.disk = h.fs
 	h.cfg = Config{Path: "/blocks", ShardFunc: "/repo/flatfs/shard/v1/suffix/1", Workers: 1 + rng.IntN(4)}
 	if rng.IntN(2) == 0 {
@@ -123,7 +139,7 @@ func (h *history) run() {
 		h.session()
 		h.between()
 	}
-	d, err := open(h.cfg, h.fs, h.disk)
+	d, err := open(h.cfg, h.view, h.indexFS())
 	if err != nil {
 		h.fail("last open: %v", err)
 	}
@@ -141,13 +157,18 @@ func (h *history) session() {
 	if crash {
 		h.fs.CrashAfter(1 + h.rng.IntN(1+h.rng.IntN(400)))
 	}
-	d, err := open(h.cfg, h.fs, h.disk)
+	if h.rng.IntN(3) == 0 {
+		h.disturb()
+	}
+	d, err := open(h.cfg, h.view, h.indexFS())
 	if err == nil {
 		d.keeper.threshold.Store(int64(1 + h.rng.IntN(30)))
 		if !h.fs.Crashed() {
-			h.adopt(d)
-			h.compare(d)
-			h.sweptClean(d)
+			h.inPeace(func() {
+				h.adopt(d)
+				h.compare(d)
+				h.sweptClean()
+			})
 		}
 		for range h.rng.IntN(40) {
 			if h.fs.Crashed() {
@@ -160,12 +181,17 @@ func (h *history) session() {
 			h.settled()
 		}
 	}
-	if err != nil && !errors.Is(err, crashfs.ErrCrashed) {
+	h.calm()
+	if err != nil && !expected(err) {
 		h.fail("error without a fault: %v", err)
 	}
+	clear(h.unsure)
+	clear(h.deleted)
 	switch {
 	case err == nil && h.rng.IntN(4) > 0:
+		// Close makes durable what there is, also of calls that failed.
 		h.fs.Restart()
+		h.inspect(true)
 	case h.rng.IntN(3) == 0:
 		// The process was killed: nothing is lost, but not all is durable.
 		h.kills++
@@ -181,6 +207,44 @@ func (h *history) session() {
 		h.inspect(true)
 		h.killed = false
 	}
+}
+
+// disturb lets about one operation in twenty fail, until calm ends that.
+func (h *history) disturb() {
+	rng := rand.New(rand.NewPCG(h.rng.Uint64(), 11))
+	h.disturbed = true
+	h.view.Inject(func(faultfs.Op, string) faultfs.Fault {
+		if rng.IntN(20) > 0 {
+			return faultfs.Fault{}
+		}
+		return faultfs.Fault{Err: syscall.EIO, Done: rng.IntN(2) == 0}
+	})
+}
+
+func (h *history) calm() {
+	h.disturbed = false
+	h.view.Inject(nil)
+}
+
+// inPeace runs f while nothing fails.
+func (h *history) inPeace(f func()) {
+	disturbed := h.disturbed
+	h.calm()
+	f()
+	if disturbed {
+		h.disturb()
+	}
+}
+
+func expected(err error) bool {
+	return errors.Is(err, crashfs.ErrCrashed) || errors.Is(err, syscall.EIO)
+}
+
+func (h *history) indexFS() vfs.FS {
+	if h.disk == h.fs {
+		return h.view
+	}
+	return h.disk
 }
 
 // adopt takes what a store that was opened after a kill has as what there is:
@@ -216,10 +280,11 @@ func (h *history) adopt(d *Datastore) {
 // settled ends the time in which a delete may be undone.
 func (h *history) settled() {
 	for k, now := range h.now {
-		if len(h.allowed[k]) == 2 && now == absent && h.allowed[k][0] == absent {
+		if now == absent && !h.unsure[k] {
 			h.allowed[k] = []string{absent}
 		}
 	}
+	clear(h.deleted)
 }
 
 // step makes one call, or a few at once on different keys.
@@ -230,10 +295,13 @@ func (h *history) step(d *Datastore) {
 	case 1:
 		if d.Sync(context.Background(), ds.NewKey("/")) == nil {
 			h.settled()
+		} else {
+			// Which of them, the error says; the model does not read it.
+			maps.Copy(h.unsure, h.deleted)
 		}
 	case 2:
 		if !h.fs.Crashed() {
-			h.compare(d)
+			h.inPeace(func() { h.compare(d) })
 		}
 	case 3, 4:
 		h.batch(d)
@@ -292,19 +360,22 @@ func (h *history) begin(k, outcome string) {
 func (h *history) end(k, outcome string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case err != nil:
-		if !errors.Is(err, crashfs.ErrCrashed) {
+	if err != nil {
+		if !expected(err) {
 			h.t.Errorf("EFS_SEED=%d: error without a fault: %v", h.seed, err)
 		}
-	case outcome != absent:
-		h.now[k], h.allowed[k] = outcome, []string{outcome}
-	case h.now[k] == absent:
-		// There was nothing; what a crash may bring back stays what it was.
-	default:
-		h.allowed[k] = []string{absent, h.now[k]}
-		h.now[k] = absent
+		h.faults++
+		h.unsure[k] = true
+		return
 	}
+	delete(h.unsure, k)
+	delete(h.deleted, k)
+	h.now[k] = outcome
+	if outcome != absent {
+		h.allowed[k] = []string{outcome}
+	} else if h.disturbed {
+		h.deleted[k] = true
+	} // and in any case a crash may undo a delete until it is settled
 }
 
 func (h *history) put(d *Datastore, k, value string) {
@@ -344,11 +415,6 @@ func (h *history) batch(d *Datastore) {
 	}
 	err = b.Commit(context.Background())
 	for k, outcome := range last {
-		if outcome == absent && err == nil {
-			// Waited for, but like any delete durable only after Sync.
-			h.end(k, absent, nil)
-			continue
-		}
 		h.end(k, outcome, err)
 	}
 }
@@ -383,7 +449,7 @@ func (h *history) compare(d *Datastore) {
 		delete(listed, k)
 		switch {
 		case errors.Is(err, ds.ErrNotFound):
-			if h.now[k] != absent {
+			if !h.mayBe(k, absent) {
 				h.fail("%s is missing; allowed are %q", k, h.allowed[k])
 			}
 			if has || herr != nil || size != -1 || !errors.Is(serr, ds.ErrNotFound) || isListed {
@@ -392,7 +458,7 @@ func (h *history) compare(d *Datastore) {
 		case err != nil:
 			h.fail("get %s: %v", k, err)
 		default:
-			if h.now[k] != string(value) {
+			if !h.mayBe(k, string(value)) {
 				h.fail("%s is %q; it must be %q", k, value, h.now[k])
 			}
 			if !has || herr != nil || size != len(value) || serr != nil || !isListed || listedSize != size {
@@ -405,8 +471,16 @@ func (h *history) compare(d *Datastore) {
 	}
 }
 
+// mayBe reports whether the living store may say that a key has this outcome.
+func (h *history) mayBe(k, outcome string) bool {
+	if h.unsure[k] || h.deleted[k] {
+		return slices.Contains(h.allowed[k], outcome)
+	}
+	return h.now[k] == outcome
+}
+
 // sweptClean checks that Open has left nothing of earlier sessions behind.
-func (h *history) sweptClean(d *Datastore) {
+func (h *history) sweptClean() {
 	for name := range h.fs.Files(h.cfg.Path) {
 		if strings.HasPrefix(path.Base(name), markerPrefix) || strings.HasPrefix(path.Base(name), tempPrefix) {
 			h.fail("%s was not swept", name)

@@ -190,9 +190,9 @@ func (d *Datastore) stampShard(s *shard, now int64) error {
 	if !quiet {
 		return nil
 	}
-	// A removal that a crash undoes takes the stamp back with it, perhaps to one
+	// A change that a crash undoes takes the stamp back with it, perhaps to one
 	// that is the same as now.
-	if err := d.syncRemovals(s); err != nil {
+	if err := d.syncShard(s); err != nil {
 		return err
 	}
 	found, err := d.readShard(s, true)

@@ -159,7 +159,9 @@ func (d *Datastore) publish(s *shard, name string, f vfs.File, size int64) error
 	if err := d.fsys.Rename(f.Name(), d.file(s.name, name)); err != nil {
 		s.mu.Lock()
 		s.doubt[name] = struct{}{}
+		s.changed++
 		s.mu.Unlock()
+		d.forget(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			d.dirGone(s)
 		}
@@ -176,7 +178,13 @@ func (d *Datastore) publish(s *shard, name string, f vfs.File, size int64) error
 	d.usage.add(size - old)
 	d.closeLater(f)
 	d.keeper.changed()
-	return d.fsys.SyncDir(d.dir(s.name))
+	err := d.fsys.SyncDir(d.dir(s.name))
+	if err != nil {
+		s.mu.Lock()
+		s.changed++
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // discard gets rid of a staged file. If that fails the shard stays unsettled,
@@ -188,7 +196,7 @@ func (d *Datastore) discard(s *shard, f vfs.File) error {
 	}
 	s.mu.Lock()
 	s.unsettled--
-	s.removed++
+	s.changed++
 	s.mu.Unlock()
 	return err
 }

@@ -40,9 +40,9 @@ type shard struct {
 	stamped bool
 	// racy says that the stamp may be too young to tell a later change apart.
 	racy bool
-	// removed counts the files that were removed, and durable how many of these
-	// removals are.
-	removed, durable uint64
+	// changed counts the changes of the directory that were not synced there and
+	// then: removals, and whatever failed. synced is how many of them are durable.
+	changed, synced uint64
 }
 
 func newShard(name string) *shard {
