@@ -216,3 +216,39 @@ func TestPacksGoIntoStockKubo(t *testing.T) {
 	}
 	to.sameOutput(data, "cat", "--offline", root)
 }
+
+// TestIndexIsMadeAnewUntilASignalComes: a daemon that lists a bucket before it
+// is ready still ends when it is told to, and the next one goes on.
+func TestIndexIsMadeAnewUntilASignalComes(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	proxy := s3test.NewProxy(t, server.URL)
+	n := ours(t)
+	n.initOurs(proxy.URL, server.NewBucket(t), "node-1", small)
+	n.start()
+	data := file(t, 15, 2<<20)
+	root := n.run("add", "-Q", data)
+	n.drained()
+	n.stop()
+	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "index")))
+
+	listed := make(chan struct{}, 100)
+	proxy.Disturb(func(r *http.Request) s3test.Fault {
+		if r.Method == http.MethodGet && r.URL.Query().Has("prefix") {
+			listed <- struct{}{}
+			return s3test.Fault{Cut: s3test.Silence}
+		}
+		return s3test.Fault{}
+	})
+	n.launch()
+	select {
+	case <-listed:
+	case <-time.After(patience):
+		require.FailNow(t, "the bucket is not listed", n.logged())
+	}
+	require.Error(t, n.end(syscall.SIGTERM))
+	require.Contains(t, n.logged(), "make the index from the bucket")
+	proxy.Disturb(nil)
+	n.start()
+	n.sameOutput(data, "cat", "--offline", root)
+}
