@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 
@@ -41,14 +42,16 @@ func New(rpc ma.Multiaddr) (*Client, error) {
 	return c, nil
 }
 
-// Version returns the node's version. An error means that the node does not
-// answer: its RPC opens after its repo.
-func (c *Client) Version(ctx context.Context) (string, error) {
+// Version returns the node's version, and whether a new connection was needed
+// to ask: a node that restarted between two calls gives itself away by that. An
+// error means that the node does not answer: its RPC opens after its repo.
+func (c *Client) Version(ctx context.Context) (version string, connected bool, err error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { connected = !i.Reused }})
 	var reply struct{ Version string }
 	if err := c.call(ctx, "version", nil, &reply); err != nil {
-		return "", err
+		return "", false, err
 	}
-	return reply.Version, nil
+	return reply.Version, connected, nil
 }
 
 // Peer asks the node to keep a connection to another node, to protect it, and

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -42,9 +43,10 @@ func TestVersionAndPeer(t *testing.T) {
 	require.NoError(t, err)
 	for _, l := range []net.Listener{tcp, unix} {
 		c, asked := node(t, l)
-		v, err := c.Version(context.Background())
+		v, connected, err := c.Version(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, "0.42.0", v)
+		require.True(t, connected, "there was no connection")
 		require.NoError(t, c.Peer(context.Background(), []ma.Multiaddr{ma.StringCast("/ip4/1.2.3.4/tcp/4001"), ma.StringCast("/dns4/h/tcp/4001")}))
 		require.ErrorContains(t, c.Peer(context.Background(), []ma.Multiaddr{ma.StringCast("/ip4/9.9.9.9/tcp/1")}), "no peer ID")
 		require.Equal(t, []string{
@@ -62,7 +64,26 @@ func TestNobodyThere(t *testing.T) {
 	closed.Close()
 	c, err := New(addr)
 	require.NoError(t, err)
-	_, err = c.Version(context.Background())
+	_, _, err = c.Version(context.Background())
 	require.ErrorContains(t, err, closed.Listener.Addr().String())
 	require.ErrorContains(t, err, "refused")
+}
+
+func TestARestartShowsInTheConnection(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"Version":"1"}`)) }))
+	t.Cleanup(srv.Close)
+	addr, err := manet.FromNetAddr(srv.Listener.Addr())
+	require.NoError(t, err)
+	c, err := New(addr)
+	require.NoError(t, err)
+	for _, want := range []bool{true, false, false} {
+		_, connected, err := c.Version(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, want, connected)
+	}
+	srv.CloseClientConnections()
+	require.Eventually(t, func() bool {
+		_, connected, err := c.Version(context.Background())
+		return err == nil && connected
+	}, 10*time.Second, time.Millisecond)
 }

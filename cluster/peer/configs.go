@@ -87,8 +87,6 @@ type Configs struct {
 	Disk      *disk.Config
 	Tags      *tags.Config
 	Tracing   *observations.TracingConfig
-
-	moves bool // pins may be moved when peers come and go
 }
 
 // NewConfigs builds the components' configurations: their defaults, then ours,
@@ -137,7 +135,6 @@ func (c *Configs) defaults() {
 	c.Cluster.ListenAddr = []ma.Multiaddr{ma.StringCast("/ip4/0.0.0.0/tcp/9096")} // private networks have no QUIC
 	c.Cluster.EnableRelayHop = false
 	c.Cluster.MDNSInterval = 0
-	c.Cluster.DisableRepinning = false // what a lost zone kept gets new copies
 	c.Cluster.MonitorPingInterval = pingInterval
 	c.Cluster.PinRecoverInterval = recoverInterval
 	c.Cluster.PubSub.HeartbeatInterval = heartbeatInterval
@@ -178,10 +175,6 @@ func (c *Configs) apply(s *settings.Settings) {
 	if s.Zone != "" && c.Tags.Tags[zoneTag] == "" {
 		c.Tags.Tags[zoneTag] = s.Zone
 	}
-	// Package peer moves pins itself, when zones come and go, and not because of
-	// every peer that restarts.
-	c.moves = !c.Cluster.DisableRepinning
-	c.Cluster.DisableRepinning = true
 	for _, by := range c.Allocator.AllocateBy {
 		tag, ok := strings.CutPrefix(by, "tag:")
 		if ok && c.Tags.Tags[tag] == "" {

@@ -40,8 +40,6 @@ func TestDefaultsAreOurs(t *testing.T) {
 	require.Equal(t, 5*time.Second, c.CRDT.RebroadcastInterval)
 	require.Equal(t, 1000, c.CRDT.Batching.MaxBatchSize)
 	require.NotNil(t, c.ownAllocation())
-	require.True(t, c.moves)
-	require.True(t, c.Cluster.DisableRepinning, "this program moves pins itself")
 	require.Nil(t, c.REST.BasicAuthCredentials)
 	require.Zero(t, c.REST.ReadTimeout, "an add may take long")
 	require.Zero(t, c.REST.WriteTimeout)
@@ -76,9 +74,8 @@ func TestVariablesOfIPFSClusterKeepTheirMeaning(t *testing.T) {
 }
 
 func TestZoneAndAllocation(t *testing.T) {
-	_, c := configure(t, map[string]string{"CLUSTER_ZONE": "eu-west-1b", "CLUSTER_DISABLEREPINNING": "true"})
+	_, c := configure(t, map[string]string{"CLUSTER_ZONE": "eu-west-1b"})
 	require.Equal(t, map[string]string{"az": "eu-west-1b"}, c.Tags.Tags)
-	require.False(t, c.moves)
 	require.Equal(t, []string{"tag:az", "freespace"}, c.ownAllocation().Metrics())
 	_, c = configure(t, map[string]string{"CLUSTER_BALANCED_ALLOCATEBY": "tag:rack"})
 	require.Equal(t, []string{"tag:rack"}, c.ownAllocation().Metrics())

@@ -117,8 +117,7 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 		informers = append(informers, diskInformer)
 	}
 	var allocator ipfscluster.PinAllocator
-	own := c.ownAllocation()
-	if own != nil {
+	if own := c.ownAllocation(); own != nil {
 		allocator = own
 	} else if allocator, err = balanced.New(c.Allocator); err != nil {
 		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)

@@ -49,6 +49,7 @@ type watcher struct {
 
 	mu     sync.Mutex
 	kuboUp bool
+	asked  bool // the node was asked before
 	seen   []peer.ID
 }
 
@@ -61,13 +62,17 @@ func (w *watcher) checks() []health.Check {
 }
 
 func (w *watcher) checkKubo(ctx context.Context) (bool, string) {
-	version, err := w.kubo.Version(ctx)
+	version, connected, err := w.kubo.Version(ctx)
 	up := err == nil
 	w.mu.Lock()
 	changed := w.kuboUp != up
-	w.kuboUp = up
+	// A node that was away for less than the time between two checks shows only
+	// in the connection. A connection that was lost for another reason costs a
+	// look at what has failed.
+	restarted := up && connected && w.asked
+	w.kuboUp, w.asked = up, true
 	w.mu.Unlock()
-	if changed && up {
+	if up && (changed || restarted) {
 		signal(w.nudge)
 		select {
 		case <-w.cluster.Ready(): // it was up before: this is a return
@@ -161,7 +166,7 @@ func (w *watcher) recoverAll(ctx context.Context) {
 		logger.Errorf("the IPFS node is back, but pins that failed meanwhile could not be retried, the next round will: %s", err)
 		return
 	}
-	logger.Infof("the IPFS node is back; %d pins are tried again", <-n)
+	logger.Infof("the IPFS node is back; %d pins are looked at again", <-n)
 }
 
 // introduce keeps this peer's IPFS node connected to those of the other peers,

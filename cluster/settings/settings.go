@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -28,11 +29,6 @@ const (
 	// DefaultReadyMinPeers is 1, this peer itself: when all others are dead, the
 	// one that is left must still be given the traffic.
 	DefaultReadyMinPeers = 1
-
-	// DefaultRebalanceDelay is longer than the replacement of a task takes (stop,
-	// start, catch up: 2 to 4 minutes on Fargate), so that a deployment moves no
-	// pins. Until it is over, what a lost peer kept has a copy less.
-	DefaultRebalanceDelay = 5 * time.Minute
 
 	defaultRESTAddress    = "/ip4/127.0.0.1/tcp/9094"
 	defaultPinningAddress = "/ip4/127.0.0.1/tcp/9097"
@@ -99,9 +95,6 @@ type Settings struct {
 	ShutdownTimeout time.Duration
 	// StoreCacheBytes bounds the store's block cache; 0 for the default.
 	StoreCacheBytes int64
-	// RebalanceDelay is how long peers must have stayed as they are before pins
-	// are moved because of who is there.
-	RebalanceDelay time.Duration
 	// LogLevel is the level of the program's own log lines.
 	LogLevel string
 
@@ -124,7 +117,6 @@ var own = []string{
 	PeerNameVariable,
 	ZoneVariable,
 	TaskIDVariable,
-	"CLUSTER_REBALANCE_DELAY",
 	"CLUSTER_PEERS",
 	"CLUSTER_ID",
 	"CLUSTER_CRDT_TRUSTEDPEERS",
@@ -161,7 +153,6 @@ func Load(environ []string) (*Settings, error) {
 		ShutdownTimeout: l.duration("CLUSTER_SHUTDOWN_TIMEOUT", DefaultShutdownTimeout),
 		Zone:            l.word(ZoneVariable),
 		TaskID:          l.word(TaskIDVariable),
-		RebalanceDelay:  l.duration("CLUSTER_REBALANCE_DELAY", DefaultRebalanceDelay),
 		LogLevel:        l.choice("CLUSTER_LOGLEVEL", "info", logLevels),
 	}
 	l.identify(s)
@@ -192,6 +183,48 @@ func LoadFolder(environ []string) (*Settings, error) {
 		return nil, l.problems
 	}
 	return s, nil
+}
+
+// API is how a program next to the peer reaches its REST API.
+type API struct {
+	// Addr is the first address that the API listens on; where that is every
+	// interface, the loopback one.
+	Addr ma.Multiaddr
+	// User and Password are those of the first user in the alphabet; empty without any.
+	User, Password string
+	// TLS says that the API wants HTTPS. Its certificate names the public host.
+	TLS bool
+}
+
+// LoadAPI reads where the peer's REST API is, for clients in the same container.
+func LoadAPI(environ []string) (API, error) {
+	const listen = "CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS"
+	l := newLoader(environ)
+	v := l.env[listen]
+	if v == "" {
+		v = defaultRESTAddress
+	}
+	first, _, _ := strings.Cut(v, ",")
+	addr, err := ma.NewMultiaddr(strings.TrimSpace(first))
+	if err != nil {
+		l.bad(listen, v, `must be multiaddresses such as %q (%v)`, defaultRESTAddress, err)
+	} else if manet.IsIPUnspecified(addr) {
+		loopback := "/ip4/127.0.0.1"
+		if addr[0].Protocol().Code == ma.P_IP6 {
+			loopback = "/ip6/::1"
+		}
+		addr = ma.Join(ma.StringCast(loopback), addr[1:])
+	}
+	api := API{Addr: addr, TLS: l.env["CLUSTER_RESTAPI_SSLCERTFILE"] != ""}
+	credentials := l.credentials("CLUSTER_RESTAPI_BASICAUTHCREDENTIALS")
+	for _, user := range slices.Sorted(maps.Keys(credentials)) {
+		api.User, api.Password = user, credentials[user]
+		break
+	}
+	if len(l.problems) > 0 {
+		return API{}, l.problems
+	}
+	return api, nil
 }
 
 // LoadNames reads what determines peer IDs, for the command that prints them:

@@ -11,6 +11,5 @@
 // ipfs-cluster's own allocator sorts by free space, which on equal peers gives
 // every pin to the same ones.
 //
-// [Allocator] is the component that ipfs-cluster asks for new pins. [Want] says
-// what existing pins should look like after peers have come or gone.
+// [Allocator] is the component that ipfs-cluster asks.
 package spread

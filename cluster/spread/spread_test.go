@@ -3,14 +3,12 @@ package spread
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 )
 
 const gib = 1 << 30
@@ -122,90 +120,4 @@ func TestAddsAreSpreadAlthoughTheirCIDIsNotKnown(t *testing.T) {
 		require.InDelta(t, 500, n, 110, id) // 5.4 standard deviations
 	}
 	require.Len(t, count, 6)
-}
-
-// carryOut applies changes until there are none, as the rebalancer does.
-func carryOut(t require.TestingT, k []byte, allocated []peer.ID, present []Candidate, min, max int) ([]peer.ID, int) {
-	moves := 0
-	for range 20 {
-		c := Want(k, allocated, present, min, max)
-		if c.None() {
-			return allocated, moves
-		}
-		moves += len(c.Add)
-		allocated = append(slices.Clone(allocated), c.Add...)
-		allocated = slices.DeleteFunc(allocated, func(id peer.ID) bool { return slices.Contains(c.Drop, id) })
-	}
-	require.Fail(t, "it never ends")
-	return nil, 0
-}
-
-func TestAZoneGoesAndComesBack(t *testing.T) {
-	all := six()
-	moved := 0
-	for i := range 500 {
-		start := Rank(key(i), all, nil)[:3]
-		less, n := carryOut(t, key(i), start, all[2:], 3, 3) // zone a is lost
-		require.LessOrEqual(t, n, 1, "only the lost copy is made again")
-		moved += n
-		require.Len(t, less, 3)
-		require.Equal(t, 2, distinct(zones(less, all)))
-		back, n := carryOut(t, key(i), less, all, 3, 3)
-		require.LessOrEqual(t, n, 1)
-		require.Equal(t, 3, distinct(zones(back, all)), "a zone is free, so no other has two")
-	}
-	require.Equal(t, 500, moved)
-}
-
-func TestEnoughCopiesAreLeftAlone(t *testing.T) {
-	require.True(t, Want(key(1), []peer.ID{"peer-0", "peer-2", "peer-4"}, six()[2:], 2, 3).None(), "two of two to three are left")
-	require.True(t, Want(key(1), []peer.ID{"peer-0", "peer-2"}, nil, 2, 2).None(), "nobody is there")
-}
-
-func TestWantAlwaysSettles(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var peers []Candidate
-		for i := range rapid.IntRange(0, 8).Draw(t, "peers") {
-			peers = append(peers, Candidate{ID: peer.ID(fmt.Sprint("p", i)), Zone: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "zone"), Weight: int64(rapid.IntRange(0, 3).Draw(t, "weight"))})
-		}
-		min := rapid.IntRange(1, 4).Draw(t, "min")
-		max := rapid.IntRange(min, 5).Draw(t, "max")
-		allocated := rapid.SliceOfNDistinct(rapid.Map(rapid.IntRange(0, 10), func(i int) peer.ID { return peer.ID(fmt.Sprint("p", i)) }), 0, 8, rapid.ID).Draw(t, "allocated")
-		after, _ := carryOut(t, []byte("key"), allocated, peers, min, max)
-
-		at := map[peer.ID]Candidate{}
-		for _, c := range peers {
-			at[c.ID] = c
-		}
-		here, room := 0, map[string]bool{}
-		held := map[string]int{}
-		for _, id := range after {
-			if c, ok := at[id]; ok {
-				here++
-				held[c.Zone]++
-			}
-		}
-		for _, c := range peers {
-			if c.Weight > 0 && !slices.Contains(after, c.ID) {
-				room[c.Zone] = true
-			}
-		}
-		if here < min {
-			require.Empty(t, room, "too few copies although there is room")
-		}
-		require.LessOrEqual(t, here, max)
-		for zone := range maps.Keys(room) {
-			if held[zone] == 0 {
-				for other, n := range held {
-					require.LessOrEqual(t, n, 1, "zone %s has %d copies while %s is free", other, n, zone)
-				}
-			}
-		}
-		for _, id := range allocated {
-			_, was := at[id]
-			if was && !slices.Contains(after, id) {
-				require.GreaterOrEqual(t, here, min, "a copy was dropped although there are too few")
-			}
-		}
-	})
 }

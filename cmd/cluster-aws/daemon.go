@@ -55,11 +55,14 @@ func daemon() (err error) {
 	}
 	logger.Infof("cluster-aws %s (ipfs-cluster %s), peer %s (%s), folder %s",
 		version.Version, upstream.Version, p.settings.PeerName, p.identity.ID, p.settings.Folder)
+	if zone, task := p.settings.Zone, p.settings.TaskID; zone != "" || task != "" {
+		logger.Infof("zone %s, task %s", orUnknown(zone), orUnknown(task))
+	}
 	for _, w := range p.settings.Warnings {
 		logger.Warn(w)
 	}
 	h := health.New("starting")
-	if err := registerMetrics(h); err != nil {
+	if err := registerMetrics(h, p.settings); err != nil {
 		return err
 	}
 	if addr := p.settings.HealthAddress; addr != "" {
@@ -81,6 +84,13 @@ func daemon() (err error) {
 		logger.Infof("%s: shutting down, within %s", sig, p.settings.ShutdownTimeout)
 	}
 	return stop(running, p.settings.ShutdownTimeout, signals)
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
 }
 
 // stop shuts the peer down in order, unless the time is up or another signal

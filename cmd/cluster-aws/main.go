@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +13,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/ctl"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 
 func main() {
 	cmd := root()
-	if err := cmd.Execute(); err != nil {
+	if args := os.Args[1:]; len(args) > 0 && args[0] == "ctl" {
+		cmd.SetArgs(ctl.LongFlags(cmd, args))
+	}
+	if err := cmd.ExecuteContext(context.Background()); err != nil {
 		complain(os.Stderr, err)
-		os.Exit(1)
+		os.Exit(ctl.ExitCode(err))
 	}
 }
 
@@ -51,6 +56,6 @@ be given in files instead (CLUSTER_SECRET_FILE and so on).`,
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(initCommand(), daemonCommand(), stateCommand(), idCommand(), versionCommand())
+	cmd.AddCommand(initCommand(), daemonCommand(), stateCommand(), idCommand(), versionCommand(), ctl.Command())
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -408,4 +409,50 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 		require.Equal(t, 0, code, args)
 		require.Contains(t, out, "Examples:\n", args)
 	}
+}
+
+func TestCtlFindsItsPeerByItself(t *testing.T) {
+	e := newPeerEnv(t)
+	e.start(t)
+	out, errOut, code := e.run(t, "", "ctl", "-enc=json", "version")
+	require.Equal(t, 0, code, errOut)
+	require.JSONEq(t, `{"version":"1.1.6"}`, out)
+	out, errOut, code = e.run(t, "", "ctl", "id")
+	require.Equal(t, 0, code, errOut)
+	require.Contains(t, out, " | task-1 | Sees 0 other peers\n")
+	out, errOut, code = e.run(t, "", "ctl", "pin", "ls")
+	require.Equal(t, 0, code, errOut)
+	require.Empty(t, out)
+
+	_, errOut, code = e.run(t, "", "ctl", "--basic-auth", "admin:wrong", "id")
+	require.Equal(t, 2, code, "the API said no")
+	require.Contains(t, errOut, "unauthorized")
+	require.NotContains(t, errOut, testPassword)
+	_, errOut, code = e.run(t, "", "ctl", "--host", "/ip4/127.0.0.1/tcp/1", "id")
+	require.Equal(t, 1, code, "nobody there")
+	require.Contains(t, errOut, "refused")
+	for _, bad := range [][]string{{"pin", "add"}, {"peers", "rm", "x"}, {"--encoding", "xml", "id"}, {"pin", "ls", "x"}, {"status", "--filter", "x"}, {"pin", "add", "--metadata", "x", "y"}} {
+		_, errOut, code = e.run(t, "", append([]string{"ctl"}, bad...)...)
+		require.NotZero(t, code, "%v", bad)
+		require.True(t, strings.HasPrefix(errOut, "cluster-aws: "), errOut)
+	}
+}
+
+func TestNameAndZoneFromTheTasksMetadata(t *testing.T) {
+	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v4/1/task" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, `{"ServiceName":"task-1","TaskARN":"arn:aws:ecs:eu-west-1:1:task/c/77aa","AvailabilityZone":"eu-west-1b"}`)
+	}))
+	t.Cleanup(metadata.Close)
+	e := newPeerEnv(t)
+	delete(e, "CLUSTER_PEERNAME")
+	e["ECS_CONTAINER_METADATA_URI_V4"] = metadata.URL + "/v4/1"
+	d := e.start(t)
+	require.Contains(t, d.output(), "peer task-1 (")
+	require.Contains(t, d.output(), "zone eu-west-1b, task 77aa")
+	_, metrics := d.get("/metrics")
+	require.Contains(t, metrics, `cluster_aws_info{peer="task-1",task="77aa",zone="eu-west-1b"} 1`)
 }

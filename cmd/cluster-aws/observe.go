@@ -14,6 +14,7 @@ import (
 	"go.opencensus.io/stats/view"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 
 // setLogging makes the log plain lines on stderr, at the given level for this
@@ -58,13 +59,17 @@ func silence() error {
 }
 
 // registerMetrics fills ipfs-cluster's registry, which the health listener
-// serves: its own views, the Go runtime, the process, and readiness.
-func registerMetrics(h *health.Health) error {
+// serves: its own views, the Go runtime, the process, readiness, and who
+// and where this peer is.
+func registerMetrics(h *health.Health, s *settings.Settings) error {
 	registry := observations.PromRegistry
+	info := prom.NewGaugeVec(prom.GaugeOpts{Name: "cluster_aws_info", Help: "1; the labels say who and where this peer is."}, []string{"peer", "zone", "task"})
+	info.WithLabelValues(s.PeerName, s.Zone, s.TaskID).Set(1)
 	for _, c := range []prom.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		h,
+		info,
 	} {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("set up metrics: %w", err)

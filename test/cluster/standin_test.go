@@ -55,7 +55,7 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				_ = json.NewEncoder(w).Encode(map[string]any{"Message": "path '" + arg + "' is not pinned", "Code": 0, "Type": "error"})
 				return
 			}
-			_, _ = fmt.Fprintf(w, `{"Keys":{%q:{"Type":"recursive"}}}`, arg)
+			_, _ = fmt.Fprintf(w, `{"Cid":%q,"Type":"recursive"}`+"\n", arg)
 			return
 		}
 		for cid := range s.pins {

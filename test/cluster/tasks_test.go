@@ -133,8 +133,9 @@ type task struct {
 // options shape a cluster for a test.
 type options struct {
 	names    []string
-	settings func(name string) map[string]string // more settings for the sidecars
-	standIn  bool                                // do not run IPFS nodes, but stand-ins for them
+	settings func(name string) map[string]string        // more settings for the sidecars
+	node     func(name string) (initArgs, env []string) // how to initialise the nodes
+	standIn  bool                                       // do not run IPFS nodes, but stand-ins for them
 }
 
 func three() []string { return []string{"task-1", "task-2", "task-3"} }
@@ -179,7 +180,11 @@ func tasks(t testing.TB, o options) []*task {
 		if o.standIn {
 			serveStandIn(t, strings.TrimPrefix(k.rpc, "http://"))
 		} else {
-			k.makeNode()
+			var args, env []string
+			if o.node != nil {
+				args, env = o.node(k.name)
+			}
+			k.makeNode(args, env)
 		}
 		t.Cleanup(func() {
 			if k.node != nil {
@@ -188,7 +193,7 @@ func tasks(t testing.TB, o options) []*task {
 			k.sidecar.kill()
 			if t.Failed() {
 				out := k.sidecar.output()
-				t.Logf("end of %s's log:\n%s", k.name, out[max(0, len(out)-3000):])
+				t.Logf("end of %s's log:\n%s", k.name, tail(out))
 			}
 		})
 	}
@@ -201,19 +206,19 @@ func multiaddress(url string) string {
 }
 
 // makeNode initialises a private node that listens on loopback only.
-func (k *task) makeNode() {
-	repo := "IPFS_PATH=" + filepath.Join(k.dir, "ipfs")
+func (k *task) makeNode(args, env []string) {
+	env = append([]string{"IPFS_PATH=" + filepath.Join(k.dir, "ipfs"), "AWS_EC2_METADATA_DISABLED=true"}, env...)
 	run := func(args ...string) {
 		cmd := exec.Command(binary(k.t, "ipfs-aws"), args...)
-		cmd.Env = []string{repo, "HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
+		cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}, env...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(k.t, err, string(out))
 	}
-	run("init", "--profile", "test")
+	run(append([]string{"init", "--profile", "test"}, args...)...)
 	run("config", "Addresses.API", multiaddress(k.rpc))
 	run("config", "--json", "Addresses.Swarm", fmt.Sprintf(`["/ip4/127.0.0.1/tcp/%d"]`, freePort(k.t)))
 	run("config", "--json", "Addresses.Gateway", "[]")
-	k.node = &process{t: k.t, path: binary(k.t, "ipfs-aws"), args: []string{"daemon"}, env: []string{repo}, log: filepath.Join(k.dir, "ipfs.log")}
+	k.node = &process{t: k.t, path: binary(k.t, "ipfs-aws"), args: []string{"daemon"}, env: env, log: filepath.Join(k.dir, "ipfs.log")}
 }
 
 // start starts what does not run.
@@ -365,4 +370,35 @@ func (k *task) putBlocks(texts []string) []string {
 	}
 	require.Len(k.t, cids, len(texts))
 	return cids
+}
+
+// tail is the end of a log, without the requests.
+func tail(log string) string {
+	var kept []string
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "restapilog") && strings.TrimSpace(line) != "" {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept[max(0, len(kept)-25):], "")
+}
+
+// id is the sidecar's peer ID.
+func (k *task) id(t testing.TB) string {
+	t.Helper()
+	var id struct{ ID string }
+	_, body, err := k.request(http.MethodGet, "/id")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(body, &id))
+	require.NotEmpty(t, id.ID)
+	return id.ID
+}
+
+// countPeers counts the metrics in an answer.
+func countPeers(body []byte) int {
+	var all []struct{}
+	if json.Unmarshal(body, &all) != nil {
+		return 0
+	}
+	return len(all)
 }

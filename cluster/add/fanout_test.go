@@ -1,0 +1,182 @@
+package add
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs-cluster/ipfs-cluster/api"
+	dag "github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+)
+
+// peers is a cluster in memory. What a peer does with its stream can be set.
+type peers struct {
+	ids    []peer.ID
+	stream map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error
+
+	mu     sync.Mutex
+	held   map[peer.ID]int
+	pinned []api.Pin
+}
+
+func (p *peers) Self() peer.ID { return "self" }
+
+func (p *peers) Allocate(context.Context, api.PinOptions) ([]peer.ID, error) {
+	return append([]peer.ID{}, p.ids...), nil
+}
+
+func (p *peers) Pin(_ context.Context, pin api.Pin) error {
+	p.pinned = append(p.pinned, pin)
+	return nil
+}
+
+func (p *peers) Stream(ctx context.Context, dest peer.ID, blocks <-chan api.NodeWithMeta) error {
+	if f := p.stream[dest]; f != nil {
+		return f(ctx, blocks)
+	}
+	for range blocks {
+		p.mu.Lock()
+		p.held[dest]++
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+const blockCount = 3 * window
+
+// add sends blocks through a Fanout, as the adder does.
+func add(t *testing.T, p *peers, params api.AddParams, minimum int) (*Fanout, error) {
+	p.held = map[peer.ID]int{}
+	f := newFanout(context.Background(), p, params, minimum)
+	f.stall = 20 * time.Millisecond
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	var root api.Cid
+	for i := range blockCount {
+		n := dag.NewRawNode([]byte(fmt.Sprint(i)))
+		for range 2 { // blocks come twice in a row at times
+			if err := f.Add(context.Background(), n); err != nil {
+				return f, err
+			}
+		}
+		root = api.NewCid(n.Cid())
+	}
+	got, err := f.Finalize(context.Background(), root)
+	if err == nil {
+		require.Equal(t, root, got)
+	}
+	return f, err
+}
+
+func TestAllDestinationsGetEverything(t *testing.T) {
+	p := &peers{ids: []peer.ID{"a", "", "c"}}
+	f, err := add(t, p, api.DefaultAddParams(), 1)
+	require.NoError(t, err)
+	require.Empty(t, f.Missing())
+	require.Equal(t, map[peer.ID]int{"a": blockCount, "self": blockCount, "c": blockCount}, p.held)
+	require.Len(t, p.pinned, 1)
+	require.Equal(t, []peer.ID{"a", "self", "c"}, f.Allocations())
+}
+
+func TestADestinationThatFailsIsNamed(t *testing.T) {
+	p := &peers{ids: []peer.ID{"a", "b", "c"}, stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{
+		"b": func(_ context.Context, blocks <-chan api.NodeWithMeta) error {
+			<-blocks
+			return errors.New("disk full")
+		},
+	}}
+	f, err := add(t, p, api.DefaultAddParams(), 2)
+	require.NoError(t, err)
+	require.Equal(t, []Missing{{Peer: "b", Error: "disk full"}}, f.Missing())
+	require.Equal(t, blockCount, p.held["a"])
+	require.Len(t, p.pinned, 1, "it fetches the content later")
+}
+
+func TestADestinationThatFailsAtTheEndIsNamed(t *testing.T) {
+	p := &peers{ids: []peer.ID{"a", "b"}, stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{
+		"b": func(_ context.Context, blocks <-chan api.NodeWithMeta) error {
+			for range blocks {
+			}
+			return errors.New("not stored")
+		},
+	}}
+	f, err := add(t, p, api.DefaultAddParams(), 1)
+	require.NoError(t, err)
+	require.Equal(t, []Missing{{Peer: "b", Error: "not stored"}}, f.Missing())
+}
+
+func TestADestinationThatStandsStillIsLeftBehind(t *testing.T) {
+	for name, takes := range map[string]int{"in the middle": 1, "at the end": blockCount} {
+		t.Run(name, func(t *testing.T) {
+			p := &peers{ids: []peer.ID{"a", "b"}, stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{
+				"b": func(ctx context.Context, blocks <-chan api.NodeWithMeta) error {
+					for range takes {
+						<-blocks
+					}
+					<-ctx.Done()
+					return ctx.Err()
+				},
+			}}
+			f, err := add(t, p, api.DefaultAddParams(), 1)
+			require.NoError(t, err)
+			require.Len(t, f.Missing(), 1)
+			require.Equal(t, peer.ID("b"), f.Missing()[0].Peer)
+			require.Contains(t, f.Missing()[0].Error, "20ms")
+			require.Equal(t, blockCount, p.held["a"])
+		})
+	}
+}
+
+func TestTooFewDestinations(t *testing.T) {
+	gone := func(context.Context, <-chan api.NodeWithMeta) error { return errors.New("gone") }
+	p := &peers{ids: []peer.ID{"a", "b", "c"}, stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{"b": gone, "c": gone}}
+	_, err := add(t, p, api.DefaultAddParams(), 2)
+	require.ErrorContains(t, err, "only 1 of 3 destinations are left, 2 are needed")
+	require.ErrorContains(t, err, "gone")
+	require.Empty(t, p.pinned)
+	_, err = add(t, &peers{}, api.DefaultAddParams(), 1)
+	require.ErrorContains(t, err, "no peer to add to")
+}
+
+func TestLocalAndNoPin(t *testing.T) {
+	params := api.DefaultAddParams()
+	params.Local, params.NoPin = true, true
+	p := &peers{ids: []peer.ID{"a", "b"}}
+	f, err := add(t, p, params, 2)
+	require.NoError(t, err)
+	require.Equal(t, map[peer.ID]int{"self": blockCount}, p.held)
+	require.Equal(t, []peer.ID{"a", "self"}, f.Allocations())
+	require.Empty(t, p.pinned)
+}
+
+func TestAnswers(t *testing.T) {
+	missing := []Missing{{Peer: "b", Name: "task-2", Error: "gone"}}
+	objects := []added{{AddedOutput: api.AddedOutput{Name: "f"}}, {AddedOutput: api.AddedOutput{Name: "dir"}}}
+	answer := func(stream bool, missing []Missing, err error) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		a := newAnswer(w, stream)
+		for _, o := range objects {
+			a.add(o)
+		}
+		a.end(missing, err)
+		return w
+	}
+	w := answer(true, missing, nil)
+	require.Regexp(t, `^\{"name":"f",[^\n]*\}\n\{"name":"dir",[^\n]*"missing":\[\{"peer":"[^"]*","peername":"task-2","error":"gone"\}\]\}\n$`, w.Body.String())
+	require.Equal(t, "task-2", w.Result().Trailer.Get(MissingTrailer))
+	w = answer(true, nil, nil)
+	require.NotContains(t, w.Body.String(), "missing")
+	w = answer(true, nil, errors.New("two\nlines"))
+	require.Equal(t, "two; lines", w.Result().Trailer.Get("X-Stream-Error"))
+	w = answer(false, missing, nil)
+	require.Equal(t, 200, w.Code)
+	require.Regexp(t, `^\[\{"name":"f",.*"missing":\[.*\]\}\]\n$`, w.Body.String())
+	w = answer(false, nil, errors.New("failed"))
+	require.Equal(t, 500, w.Code)
+	require.JSONEq(t, `{"code":500,"message":"failed"}`, w.Body.String())
+}
