@@ -94,11 +94,6 @@ func (p *process) start() {
 	p.cmd, p.done = cmd, done
 }
 
-func (p *process) signal(s os.Signal) {
-	p.t.Helper()
-	require.NoError(p.t, p.cmd.Process.Signal(s))
-}
-
 // kill ends the process as the kernel does when memory is short.
 func (p *process) kill() {
 	if p.cmd == nil {
