@@ -21,7 +21,7 @@ func mountForTest(t testing.TB) (*Mounted, string) {
 	if err := Available(); err != nil {
 		t.Skipf("SKIPPED, not passed: %v", err)
 	}
-	base, err := os.MkdirTemp("/dev/shm", "efsmodel-test-")
+	base, remove, err := Scratch()
 	require.NoError(t, err)
 	backing, mountpoint := filepath.Join(base, "backing"), filepath.Join(base, "mnt")
 	require.NoError(t, os.Mkdir(backing, 0o755))
@@ -33,7 +33,7 @@ func mountForTest(t testing.TB) (*Mounted, string) {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, m.Unmount())
-		require.NoError(t, os.RemoveAll(base))
+		require.NoError(t, remove())
 	})
 	return m, mountpoint
 }

@@ -73,6 +73,25 @@ func Isolate() {
 	os.Exit(0)
 }
 
+// Scratch makes a directory in memory that is seen in this mount namespace only,
+// and that is freed with it if the program does not live to call remove. The
+// program must have called Isolate.
+func Scratch() (dir string, remove func() error, err error) {
+	if os.Getenv(isolatedEnv) == "" {
+		return "", nil, errNotIsolated
+	}
+	dir, err = os.MkdirTemp("", "efsmodel-")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := unix.Mount("efsmodel", dir, "tmpfs", 0, "mode=0755"); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("efsmodel: mount tmpfs on %s: %w", dir, err), os.Remove(dir))
+	}
+	return dir, func() error { return errors.Join(unix.Unmount(dir, 0), os.Remove(dir)) }, nil
+}
+
+var errNotIsolated = errors.New("efsmodel: the program has not called Isolate, or cannot: mount in a private namespace only")
+
 // Mounted is a mount, served by a process of its own.
 type Mounted struct {
 	cmd *exec.Cmd
@@ -98,7 +117,7 @@ func Mount(opts Options) (*Mounted, error) {
 		return nil, err
 	}
 	if os.Getenv(isolatedEnv) == "" {
-		return nil, errors.New("efsmodel: the program has not called Isolate, or cannot: mount in a private namespace only")
+		return nil, errNotIsolated
 	}
 	data, err := json.Marshal(opts)
 	if err != nil {

@@ -15,6 +15,9 @@ func Init() {}
 // Isolate does nothing here.
 func Isolate() {}
 
+// Scratch fails here.
+func Scratch() (string, func() error, error) { return "", nil, errLinux }
+
 // Mounted is a mount; there is none here.
 type Mounted struct{}
 

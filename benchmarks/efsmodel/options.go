@@ -4,7 +4,7 @@ import "fmt"
 
 // Options say what is mounted where, and how it behaves.
 type Options struct {
-	// Backing is the directory that holds the files; best in memory (/dev/shm).
+	// Backing is the directory that holds the files; best in memory (see Scratch).
 	Backing string
 	// Mountpoint is an existing empty directory.
 	Mountpoint string

@@ -28,7 +28,7 @@ func (b *bench) kubo(string) error {
 	if err != nil {
 		return err
 	}
-	files, err := os.MkdirTemp(b.flags.dir, "efsbench-files-")
+	files, err := os.MkdirTemp(b.base, "files-")
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (r *repo) init(blocks map[string]any) error {
 
 // fillRepo puts the blocks into a repo and pins them all, under one root.
 func (b *bench) fillRepo(r *repo) error {
-	dir, err := os.MkdirTemp(b.flags.dir, "efsbench-fill-")
+	dir, err := os.MkdirTemp(b.base, "fill-")
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@
 //
 //	go run ./benchmarks/efsmodel/cmd/efsbench -ipfs bin/ipfs-aws
 //
-// It needs root, /dev/fuse, 3 GB in /dev/shm, and an otherwise idle machine.
+// It needs root, /dev/fuse, 3 GB of memory, and an otherwise idle machine.
 // All times are those of the model: the dilation is taken out. Each figure is the
 // median of the samples, which alternate between the two stores.
 package main
@@ -34,11 +34,11 @@ func main() {
 }
 
 type flags struct {
-	profile, throughput, dir, ipfs, only string
-	provisioned, stored                  int64
-	dilation                             float64
-	blocks, samples                      int
-	limitOps, json                       bool
+	profile, throughput, ipfs, only string
+	provisioned, stored             int64
+	dilation                        float64
+	blocks, samples                 int
+	limitOps, json                  bool
 }
 
 func parseFlags() flags {
@@ -51,7 +51,6 @@ func parseFlags() flags {
 	flag.BoolVar(&f.limitOps, "limit-ops", false, "keep to the requests per second that AWS gives for the profile")
 	flag.IntVar(&f.blocks, "blocks", 51_000, "blocks in the store beforehand")
 	flag.IntVar(&f.samples, "samples", 3, "samples of each figure")
-	flag.StringVar(&f.dir, "dir", "/dev/shm", "where the files are, best in memory")
 	flag.StringVar(&f.ipfs, "ipfs", "", "a kubo with the efsds datastore (bin/ipfs-aws), for the rows with real kubo; none: they are left out")
 	flag.StringVar(&f.only, "only", "", "regular expression of the rows to measure")
 	flag.BoolVar(&f.json, "json", false, "print JSON instead of a table")
@@ -98,11 +97,11 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	base, err := os.MkdirTemp(f.dir, "efsbench-")
+	base, remove, err := efsmodel.Scratch()
 	if err != nil {
 		return err
 	}
-	b := &bench{flags: f, only: only, backing: filepath.Join(base, "backing"), mnt: filepath.Join(base, "mnt")}
+	b := &bench{flags: f, only: only, base: base, backing: filepath.Join(base, "backing"), mnt: filepath.Join(base, "mnt")}
 	err = errors.Join(os.Mkdir(b.backing, 0o755), os.Mkdir(b.mnt, 0o755))
 	if err == nil {
 		b.mount, err = efsmodel.Mount(efsmodel.Options{
@@ -119,7 +118,7 @@ func run() error {
 	if err == nil {
 		err = errors.Join(b.mount.SetDilation(0), b.all(), b.mount.Unmount())
 	}
-	if err = errors.Join(err, os.RemoveAll(base)); err != nil {
+	if err = errors.Join(err, remove()); err != nil {
 		return err
 	}
 	return b.report()

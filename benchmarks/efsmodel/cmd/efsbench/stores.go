@@ -30,12 +30,12 @@ const (
 var ctx = context.Background()
 
 type bench struct {
-	flags        flags
-	only         *regexp.Regexp
-	backing, mnt string
-	mount        *efsmodel.Mounted
-	rows         []row
-	next         atomic.Int64 // number of the next block
+	flags              flags
+	only               *regexp.Regexp
+	base, backing, mnt string
+	mount              *efsmodel.Mounted
+	rows               []row
+	next               atomic.Int64 // number of the next block
 }
 
 // store is one of the two that are compared.
