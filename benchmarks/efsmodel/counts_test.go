@@ -51,20 +51,22 @@ func TestRequestsOfPut(t *testing.T) {
 	m, dir := mountForTest(t)
 	d := openEFS(t, dir)
 	put(t, d, 0, 20)
+	require.NoError(t, d.Close()) // the shard and the index are there
+	d = openEFS(t, dir)
 	const n = 50
 	got := requests(t, m, func() {
 		put(t, d, 20, 20+n)
-		// Until the spares are full again and the files closed, which nobody waits for.
 		require.NoError(t, d.Close())
 	})
-	// Each block is created (here or ahead), written, renamed and closed. Close
-	// adds a few: it removes up to 4 spares, stamps the one shard, and writes the
-	// index, the disk usage and the marker.
-	require.EqualValues(t, n+2, got[Write])
-	require.InDelta(t, n+3, got[Create], 4, "%v", got)
-	require.EqualValues(t, n+3, got[Rename])
-	require.InDelta(t, n+7, got[Close], 4, "%v", got)
-	require.LessOrEqual(t, got[Remove], int64(4))
+	// Each block is created (here or ahead), written, renamed and closed. Beyond
+	// that there are up to 4 spares and their 2 directories; and Close looks at the
+	// one shard and writes the index, the disk usage and the marker.
+	require.EqualValues(t, n+2, got[Write], "%v", got)
+	require.EqualValues(t, n+3, got[Rename], "%v", got)
+	require.GreaterOrEqual(t, got[Create], int64(n+3), "%v", got)
+	require.LessOrEqual(t, got[Create], int64(n+3+4+2), "%v", got)
+	require.LessOrEqual(t, got[Close], int64(n+3+4), "%v", got)
+	require.LessOrEqual(t, got[Remove], int64(4), "%v", got)
 	require.LessOrEqual(t, got[Getattr]+got[Lookup]+got[Readdir], int64(5), "%v", got)
 	require.Zero(t, got[Open]+got[Read]+got[Setattr], "%v", got)
 
