@@ -48,6 +48,17 @@ func TestCommandsBesideADaemonAndWithout(t *testing.T) {
 	require.Contains(t, refusal, "stop it first, nothing was changed")
 	require.NotContains(t, refusal, "\n")
 
+	blocks := n.stat().Blocks
+	n.stop()
+
+	// Without a daemon: the index is lost, and made anew from the bucket.
+	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "index")))
+	require.Contains(t, n.run("datastore", "reindex"), "the index is complete")
+	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	n.start()
+	require.Equal(t, blocks, n.stat().Blocks)
+	n.sameOutput(data, "cat", root)
+
 	// A flipped bit is found and named, and healed by the next put.
 	victim := packsOf(t, server, bucket, "node-1")[0]
 	b, err := os.ReadFile(victim)
@@ -64,16 +75,6 @@ func TestCommandsBesideADaemonAndWithout(t *testing.T) {
 	n.drained()
 	require.Empty(t, n.stat().Problems)
 	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
-	n.sameOutput(data, "cat", root)
-	blocks := n.stat().Blocks
-	n.stop()
-
-	// Without a daemon: the index is lost, and made anew from the bucket.
-	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "index")))
-	require.Contains(t, n.run("datastore", "reindex"), "the index is complete")
-	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
-	n.start()
-	require.Equal(t, blocks, n.stat().Blocks)
 	n.sameOutput(data, "cat", root)
 }
 
