@@ -123,9 +123,12 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 		return err
 	}
 	if p.c.Durability == DurableInBucket {
-		return p.waitStored(ctx, stored)
+		if err := p.waitStored(ctx, stored); err != nil {
+			return err
+		}
 	}
-	return nil
+	// A process that was stopped since the first look may have been replaced meanwhile, and what it wrote is nobody's.
+	return p.owner.Hold(ctx)
 }
 
 // present reports whether a block is there, and not known to be damaged.
