@@ -129,10 +129,9 @@ var owed = []string{
 // side does the work with one of the two programs.
 type side struct {
 	*node
-	proxy  *s3test.Proxy
-	packs  bool
-	bill   map[string]counts
-	blocks int // in the store, as far as they were added here
+	proxy *s3test.Proxy
+	packs bool
+	bill  map[string]counts
 }
 
 // row measures f, and what f leaves to be uploaded.
