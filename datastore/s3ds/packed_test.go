@@ -291,6 +291,16 @@ func TestDamageInTheBucketIsNamedAndHealedByTheNextPut(t *testing.T) {
 	flush(t, p)
 	requireAll(t, p, puts)
 	require.Zero(t, p.stat().DamagedBlocks)
+	require.NoError(t, p.Close())
+
+	// Who makes the index anew finds two copies, in packs that come in any order, and takes the newer one.
+	for range 20 {
+		fresh := newSite(b)
+		fresh.c.CacheSize = NoCache
+		f := fresh.open(t)
+		requireAll(t, f, puts)
+		require.NoError(t, f.Close())
+	}
 }
 
 func TestPackThatIsGoneIsAnErrorNotAMiss(t *testing.T) {

@@ -204,7 +204,7 @@ func (p *Packed) adopt(ctx context.Context, n pack.Name, size int64, memory *sem
 		return 0, 0, err
 	}
 	info := index.PackInfo{Name: n.String(), Size: size, IndexOffset: n.IndexOffset}
-	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Absent: true, Journal: true}); err != nil {
+	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Absent: true, Journal: true, Older: true}); err != nil {
 		return 0, 0, err
 	}
 	for _, e := range entries {

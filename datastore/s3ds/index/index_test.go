@@ -147,6 +147,36 @@ func TestPutUploadCompactDelete(t *testing.T) {
 	require.NoError(t, x.Close())
 }
 
+// Packs come in any order when the index is made anew; a block that several of them have is in the newest.
+func TestTheNewestCopyWinsInARebuild(t *testing.T) {
+	older, newer := entriesOf(0, 3), entriesOf(2, 5)
+	take := Take{Absent: true, Older: true}
+	for name, order := range map[string][]string{"older first": {"pack-1", "pack-2"}, "newer first": {"pack-2", "pack-1"}} {
+		t.Run(name, func(t *testing.T) {
+			x := openAt(t, vfs.NewMem())
+			for _, pack := range order {
+				entries := older
+				if pack == "pack-2" {
+					entries = newer
+				}
+				_, err := x.AddPack(bg, info(pack, entries), entries, take)
+				require.NoError(t, err)
+			}
+			for i, want := range []string{"pack-1", "pack-1", "pack-2", "pack-2", "pack-2"} {
+				l, err := x.Get(key(i))
+				require.NoError(t, err)
+				k, err := x.Pack(l.Pack)
+				require.NoError(t, err)
+				require.Equal(t, want, k.Name, i)
+			}
+			k, err := x.PackNamed("pack-1")
+			require.NoError(t, err)
+			require.EqualValues(t, 2, k.LiveBlocks)
+			require.NoError(t, x.Close())
+		})
+	}
+}
+
 func TestRefusedArguments(t *testing.T) {
 	x := openAt(t, vfs.NewMem())
 	for name, do := range map[string]func() error{

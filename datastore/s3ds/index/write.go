@@ -327,6 +327,7 @@ type Take struct {
 	Journal bool     // blocks in the journal: after an upload, and when the index is rebuilt
 	Loose   bool     // blocks that are loose objects: when these are repacked
 	Packs   []PackID // blocks in these packs: when they are compacted into this one
+	Older   bool     // blocks in packs whose names sort before this one's: when the index is rebuilt, so that a block that was put again because its old copy is damaged is found where it is good
 }
 
 func (k Take) takes(l Location, had bool) bool {
@@ -392,7 +393,7 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 				if err != nil {
 					return err
 				}
-				if !take.takes(old, had) {
+				if !take.takes(old, had) && !(take.Older && had && x.isOlder(old, info.Name)) {
 					continue
 				}
 				l := Location{Kind: InPack, Pack: all.ID, Offset: e.Offset, Length: e.Length}
@@ -412,6 +413,15 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 		}
 	}
 	return all.ID, nil
+}
+
+// isOlder reports whether a location is in a pack whose name sorts before the given one. The index is locked.
+func (x *Index) isOlder(l Location, name string) bool {
+	if l.Kind != InPack {
+		return false
+	}
+	p, ok := x.packs[l.Pack]
+	return ok && p.Name < name
 }
 
 // add puts a new pack into the update.
