@@ -116,6 +116,7 @@ type parts struct {
 	lease     time.Duration
 	writeWait time.Duration
 	pause     time.Duration // after the first failure of an upload
+	reindex   bool          // the index is made anew
 	manual    bool          // nothing runs in the background by itself but uploads
 }
 
@@ -187,7 +188,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	if err != nil {
 		return nil, err
 	}
-	if err := p.openIndex(ctx, o.fs, progress); err != nil {
+	if err := p.openIndex(ctx, o.fs, o.reindex, progress); err != nil {
 		return nil, err
 	}
 	if err := p.replay(ctx); err != nil {

@@ -1,6 +1,7 @@
 package s3ds
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -197,4 +198,42 @@ func TestReindexRequests(t *testing.T) {
 	require.Equal(t, packs, strings.Count(after, ".car"))
 	require.Equal(t, 1, strings.Count(after, "list "))
 	requireAll(t, f, all)
+}
+
+// A reindex that is broken off is gone on with: the packs that were read are not read again. One of a complete index begins anew.
+func TestReindexGoesOn(t *testing.T) {
+	log := &recorded.Log{}
+	s := newSite(recorded.Wrap(mem.New(), log))
+	s.c.PackSize = 4096
+	p := s.open(t)
+	all := dag(t, 7, 300, 4000)
+	addLikeKubo(t, p, all)
+	flush(t, p)
+	packs := int(p.stat().Index.Packs)
+	require.NoError(t, p.Close())
+	o := s.o
+	o.fs, o.reindex = s.fs, true
+	reindex := func(section string, ctx context.Context, progress func(Progress)) (reads int, err error) {
+		log.Section(section)
+		p, err := openPacked(ctx, New(s.b, s.c), s.c, "/repo", o, progress)
+		if err == nil {
+			requireAll(t, p, all[:1])
+			err = p.Close()
+		}
+		_, after, _ := strings.Cut(log.String(), "# "+section+"\n")
+		return strings.Count(after, ".car"), err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := reindex("broken off", ctx, func(p Progress) {
+		if p.Packs >= int64(packs)/2 {
+			cancel()
+		}
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	reads, err := reindex("gone on with", t.Context(), nil)
+	require.NoError(t, err)
+	require.LessOrEqual(t, reads, packs/2+2, "of %d packs", packs)
+	reads, err = reindex("begun anew", t.Context(), nil)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, reads, packs)
 }

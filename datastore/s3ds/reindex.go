@@ -32,37 +32,38 @@ const (
 )
 
 // Reindex makes the index of a store anew from the bucket and the journal. The store must not be open: it is an error that names the other
-// process if it is. Blocks that were deleted, and whose packs were not compacted yet, are there again. If it is broken off, the next start
-// goes on with it.
+// process if it is. Blocks that were deleted, and whose packs were not compacted yet, are there again. If it is broken off, the next call,
+// or the next start, goes on with it.
 func Reindex(ctx context.Context, c Config, repo string, progress func(Progress)) error {
 	if c.Layout != LayoutPacks {
 		return fmt.Errorf("reindex: layout %q has no index: there is nothing to do", LayoutObjects)
 	}
-	if err := c.Validate(); err != nil {
-		return fmt.Errorf("reindex: %w", err)
-	}
-	full := c.withPackDefaults(repo)
-	n, err := openNode(vfs.Default, full.JournalPath)
+	d, err := connect(ctx, c)
 	if err != nil {
 		return fmt.Errorf("reindex: %w", err)
 	}
-	if err := errors.Join(index.Remove(full.IndexPath, vfs.Default), n.lock.Close()); err != nil {
-		return fmt.Errorf("reindex: %w", err)
-	}
-	p, err := OpenPacked(ctx, c, repo, progress)
+	p, err := openPacked(ctx, d, c, repo, parts{fs: vfs.Default, reindex: true}, progress)
 	if err != nil {
 		return fmt.Errorf("reindex: %w", err)
 	}
 	return p.Close()
 }
 
-// openIndex opens the index, and makes it anew if it cannot be used or is not complete.
-func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, progress func(Progress)) (err error) {
+// openIndex opens the index, and makes it anew if it cannot be used or is not complete; or in any case, if renew says so.
+func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, renew bool, progress func(Progress)) (err error) {
 	o := index.Options{FS: fs, Identity: index.Identity{
 		Bucket: strings.Join([]string{p.c.RegionEndpoint, p.c.Region, p.c.Bucket}, " "), Prefix: p.root, Writer: p.node.id,
 	}}
 	p.x, err = index.Open(p.c.IndexPath, o)
-	if errors.Is(err, index.ErrCorrupt) || errors.Is(err, index.ErrForeign) || errors.Is(err, index.ErrFormat) {
+	useless := errors.Is(err, index.ErrCorrupt) || errors.Is(err, index.ErrForeign) || errors.Is(err, index.ErrFormat)
+	if err == nil && renew && p.x.Complete() {
+		x := p.x
+		p.x, useless = nil, true
+		if err := x.Close(); err != nil {
+			return err
+		}
+	}
+	if useless {
 		if err := index.Remove(p.c.IndexPath, fs); err != nil {
 			return err
 		}
