@@ -19,7 +19,8 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 # detector, which needs cgo and a second build of all they import.
 race_packages := ./datastore/... ./internal/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
-process_packages := ./test/...
+# The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`.
+process_packages := ./test/cluster ./test/e2e ./test/efs ./test/node
 
 # How long `make fuzz` spends on each decoder.
 FUZZTIME ?= 30s
@@ -47,6 +48,11 @@ test: build ## run everything: unit, conformance, fault and process-level tests
 	go test -timeout 15m -run ConformanceOnServer ./datastore/s3ds -full
 	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|internal|test)/|/cmd/local-cluster')
 	go test -timeout 25m -p 1 -v $(process_packages)
+	go test -timeout 10m -short -v ./test/s3
+
+.PHONY: test-bill
+test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and replace writers
+	go test -timeout 20m -v ./test/s3
 
 # The fuzzer of Go 1.26 now and then fails with nothing but "context deadline
 # exceeded" when its time is up; a finding leaves a file in testdata/fuzz.
