@@ -55,15 +55,20 @@ func (d *Datastore) putAcquired(ctx context.Context, s *shard, name string, valu
 	if size, ok, _ := s.lookup(name); ok && size == int64(len(value)) && d.holds(s, name, value) {
 		return d.fsys.SyncDir(d.dir(s.name))
 	}
-	f, err := d.stage(s, value)
-	if err != nil {
+	for again := false; ; again = true {
+		f, err := d.stage(s, value)
+		if err != nil {
+			return err
+		}
+		err = d.publish(s, name, f, int64(len(value)))
+		if errors.Is(err, fs.ErrNotExist) && !again {
+			continue // somebody tidied up: the directory is made anew
+		}
+		if err == nil {
+			d.recent.add(name, value)
+		}
 		return err
 	}
-	if err := d.publish(s, name, f, int64(len(value))); err != nil {
-		return err
-	}
-	d.recent.add(name, value)
-	return nil
 }
 
 // holds reports whether a block's file has this value, and that value is

@@ -165,6 +165,21 @@ func TestWriterBesideUsIsFoundAtClose(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
+// A shard's directory that somebody removed is made anew by the Put that needs it, wherever that was already.
+func TestRemovedDirectoryIsMadeAnew(t *testing.T) {
+	cfg := aged(t)
+	d := mustReopen(t, cfg)
+	for i := range 20 {
+		require.NoError(t, os.RemoveAll(filepath.Dir(blockPath(cfg, i))))
+		key, value := block(i)
+		require.NoError(t, d.Put(ctx, key, append(value, 'x')), "block %d", i)
+		got, err := d.Get(ctx, key)
+		require.NoError(t, err)
+		require.Equal(t, append(value, 'x'), got)
+	}
+	require.NoError(t, d.Close())
+}
+
 // A block that somebody removed is not found, and one that they changed is read as it is.
 func TestReadsCorrectTheIndex(t *testing.T) {
 	cfg := aged(t)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dustin/go-humanize"
 	flatfs "github.com/ipfs/go-ds-flatfs"
@@ -40,6 +41,16 @@ func (datastorePlugin) DatastoreConfigParser() fsrepo.ConfigFromMap {
 		return parse(params)
 	}
 }
+
+// Check names everything that is wrong with the settings of a store, as the
+// parser does that kubo calls.
+func Check(params map[string]any) error {
+	_, err := parse(params)
+	return err
+}
+
+// Settings are the keys that a store may have in the config.
+func Settings() []string { return slices.Clone(settings) }
 
 // settings are the keys that may stand beside each other in the config.
 // mountpoint and prefix are kubo's own, and stand in what it makes for flatfs.
@@ -96,7 +107,39 @@ func (c *config) Create(repoPath string) (repo.Datastore, error) {
 	if !filepath.IsAbs(cfg.Path) {
 		cfg.Path = filepath.Join(repoPath, cfg.Path)
 	}
-	return efs.Open(cfg)
+	d, err := efs.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	opened.Store(repoPath, d)
+	return known{d, repoPath}, nil
+}
+
+// opened holds the stores that are open in this process, by the folder of
+// their repo.
+var opened sync.Map
+
+// Opened returns the store of the repo in a folder, as repo.Repo's Path names
+// it, if this process has it open. It stays the repo's: it must not be closed,
+// and may be closed at any time. Safe for concurrent use.
+func Opened(path string) (*efs.Datastore, bool) {
+	d, ok := opened.Load(path)
+	if !ok {
+		return nil, false
+	}
+	return d.(*efs.Datastore), true
+}
+
+// known is taken out of what Opened knows when it is closed: kubo opens and
+// closes a repo several times in one process (init does).
+type known struct {
+	*efs.Datastore
+	path string
+}
+
+func (k known) Close() error {
+	opened.CompareAndDelete(k.path, k.Datastore)
+	return k.Datastore.Close()
 }
 
 // parser takes values from a JSON object and collects what is wrong with them.

@@ -13,19 +13,30 @@ import (
 	"testing"
 
 	"github.com/ipfs/kubo/cmd/ipfs/kubo"
+	"github.com/ipfs/kubo/core/commands"
 	"github.com/stretchr/testify/require"
 
-	_ "github.com/ipfs-aws/ipfs-aws/plugin/efs" // the datastore type efsds
+	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks" // where adds decorates
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/efs"    // the datastore type efsds
 )
 
-const beKubo = "EFS_TEST_KUBO"
+// beKubo makes this program kubo: the stock one, or ours.
+const (
+	beKubo = "EFS_TEST_KUBO"
+	stock  = "stock"
+	ours   = "ours"
+)
 
 // TestMain is kubo itself, in the processes that the tests start.
 func TestMain(m *testing.M) {
-	if os.Getenv(beKubo) != "" {
-		os.Exit(kubo.Start(kubo.BuildDefaultEnv))
+	switch os.Getenv(beKubo) {
+	case "":
+		os.Exit(m.Run())
+	case ours:
+		adds.Extend(commands.AddCmd)
 	}
-	os.Exit(m.Run())
+	os.Exit(kubo.Start(kubo.BuildDefaultEnv))
 }
 
 const (
@@ -33,10 +44,12 @@ const (
 	efsType    = "efsds"
 )
 
-// repo is a kubo repo.
+// repo is a kubo repo, and the kubo that works on it: stock on flatfs, ours on
+// efs.
 type repo struct {
 	t    *testing.T
 	path string
+	kubo string
 }
 
 // newRepo makes an empty repo with kubo's flatfs, synced.
@@ -49,7 +62,7 @@ func newRepo(t *testing.T) *repo {
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, os.RemoveAll(base)) })
 	}
-	r := &repo{t, filepath.Join(base, "repo")}
+	r := &repo{t, filepath.Join(base, "repo"), stock}
 	r.ipfs("init", "--empty-repo", "--profile", "test,flatfs")
 	r.blockstore(flatfsType)
 	return r
@@ -58,7 +71,7 @@ func newRepo(t *testing.T) *repo {
 func (r *repo) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = "ipfs"
-	cmd.Env = append(os.Environ(), beKubo+"=1", "IPFS_PATH="+r.path, "IPFS_TELEMETRY=off")
+	cmd.Env = append(os.Environ(), beKubo+"="+r.kubo, "IPFS_PATH="+r.path, "IPFS_TELEMETRY=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -81,6 +94,10 @@ func (r *repo) ipfs(args ...string) string {
 // blockstore changes the type of the blocks' datastore in the config, and nothing else.
 func (r *repo) blockstore(typ string) {
 	r.t.Helper()
+	r.kubo = stock
+	if typ == efsType {
+		r.kubo = ours
+	}
 	path := filepath.Join(r.path, "config")
 	data, err := os.ReadFile(path)
 	require.NoError(r.t, err)

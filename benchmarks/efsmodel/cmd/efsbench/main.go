@@ -4,8 +4,9 @@
 //	go run ./benchmarks/efsmodel/cmd/efsbench -ipfs bin/ipfs-aws
 //
 // It needs root, /dev/fuse, 3 GB of memory, and an otherwise idle machine.
-// All times are those of the model: the dilation is taken out. Each figure is the
-// median of the samples, which alternate between the two stores.
+// All times are those of the model: the dilation is taken out, which in the rows
+// with real kubo is twice the flag's. Each figure is the median of the samples,
+// which alternate between the two stores.
 package main
 
 import (
@@ -25,6 +26,7 @@ import (
 )
 
 func main() {
+	beStockKubo()
 	efsmodel.Init()
 	efsmodel.Isolate()
 	if err := run(); err != nil {
@@ -51,7 +53,7 @@ func parseFlags() flags {
 	flag.BoolVar(&f.limitOps, "limit-ops", false, "keep to the requests per second that AWS gives for the profile")
 	flag.IntVar(&f.blocks, "blocks", 51_000, "blocks in the store beforehand")
 	flag.IntVar(&f.samples, "samples", 3, "samples of each figure")
-	flag.StringVar(&f.ipfs, "ipfs", "", "a kubo with the efsds datastore (bin/ipfs-aws), for the rows with real kubo; none: they are left out")
+	flag.StringVar(&f.ipfs, "ipfs", "", "the kubo to measure beside stock kubo (bin/ipfs-aws), for the rows with real kubo; none: they are left out")
 	flag.StringVar(&f.only, "only", "", "regular expression of the rows to measure")
 	flag.BoolVar(&f.json, "json", false, "print JSON instead of a table")
 	flag.Parse()

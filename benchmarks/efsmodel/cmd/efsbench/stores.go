@@ -36,6 +36,7 @@ type bench struct {
 	mount              *efsmodel.Mounted
 	rows               []row
 	next               atomic.Int64 // number of the next block
+	kubos              *kubos
 }
 
 // store is one of the two that are compared.
@@ -144,7 +145,8 @@ func (b *bench) all() error {
 		{"listing", b.listing},
 		{"open, persisted index", b.openIndexed},
 		{"open, nothing persisted", b.openBare},
-		{"kubo", b.kubo},
+		{"kubo add", b.kuboAdd},
+		{"kubo gc", b.kuboGC},
 	} {
 		if !b.only.MatchString(step.name) {
 			continue
