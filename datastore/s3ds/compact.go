@@ -206,30 +206,39 @@ func (p *Packed) removeDead(ctx context.Context) (int, error) {
 	return len(dead), nil
 }
 
+// class tells which packs may be merged with each other: packs of nodes stay by themselves.
+type class struct {
+	nodes bool
+	size  int // 3 bits: a factor of 8
+}
+
 // plan returns packs to be made into one, in the order of their names; none if nothing is worth it.
 func (p *Packed) plan() []index.Pack {
-	var sparse []index.Pack
-	classes := map[int][]index.Pack{}
+	sparse := map[bool][]index.Pack{}
+	classes := map[class][]index.Pack{}
 	p.compact.state.Lock()
 	defer p.compact.state.Unlock()
 	for _, k := range p.x.Packs() {
 		if _, bad := p.compact.skip[k.ID]; bad || k.Incomplete || k.LiveBlocks == 0 {
 			continue
 		}
+		nodes := pack.IsNodes(k.Name)
 		switch {
 		case (k.Bytes-k.LiveBytes)*deadShare > k.Bytes:
-			sparse = append(sparse, k)
+			sparse[nodes] = append(sparse[nodes], k)
 		case k.Size < p.c.PackSize/mergeFan:
-			class := bits.Len64(uint64(k.Size)) / 3 // 3 bits: a factor of 8
-			classes[class] = append(classes[class], k)
+			c := class{nodes, bits.Len64(uint64(k.Size)) / 3}
+			classes[c] = append(classes[c], k)
 		}
 	}
-	if group := p.fill(sparse); len(group) > 0 {
-		return group
+	for _, of := range sparse {
+		if group := p.fill(of); len(group) > 0 {
+			return group
+		}
 	}
-	for _, class := range classes {
-		if len(class) >= mergeFan {
-			return p.fill(class)
+	for _, alike := range classes {
+		if len(alike) >= mergeFan {
+			return p.fill(alike)
 		}
 	}
 	return nil
@@ -250,7 +259,7 @@ func (p *Packed) fill(packs []index.Pack) []index.Pack {
 // merge writes the live blocks of packs into a new one, and points the index to it. The old ones are dead then. A crash leaves the old
 // ones as they were, and perhaps a new one that nothing points to.
 func (p *Packed) merge(ctx context.Context, packs []index.Pack) (blocks, size int64, err error) {
-	out := &memFile{}
+	out := &memFile{b: make([]byte, 0, p.c.PackSize+packMargin)}
 	w := pack.NewWriter(out)
 	var entries []pack.Entry
 	from := make([]index.PackID, 0, len(packs))
@@ -284,14 +293,8 @@ func (p *Packed) merge(ctx context.Context, packs []index.Pack) (blocks, size in
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := p.putPack(ctx, sealed.Name, bytes.NewReader(out.b)); err != nil {
-		return 0, 0, fmt.Errorf("upload pack %s: %w", sealed.Name, err)
-	}
-	info := index.PackInfo{Name: sealed.Name.String(), Size: sealed.Size, IndexOffset: sealed.Name.IndexOffset}
-	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Packs: from}); err != nil {
-		return 0, 0, err
-	}
-	if err := p.x.Commit(ctx); err != nil {
+	sealed.Name.Nodes = pack.IsNodes(packs[0].Name)
+	if err := p.publish(ctx, sealed, out.b, entries, index.Take{Packs: from}); err != nil {
 		return 0, 0, err
 	}
 	p.setAside(from)

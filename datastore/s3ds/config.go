@@ -47,8 +47,8 @@ type Config struct {
 
 	Layout string // [layout] LayoutObjects or LayoutPacks; "": LayoutObjects, as every repo of go-ds-s3 has
 
-	// What follows is for LayoutPacks. Zero values are defaults, see packDefaults. Sizes are in bytes; paths that are relative start at
-	// the repo's folder.
+	// What follows is about packs; SealAge, JournalSize, Uploads and Durability are for LayoutPacks only. Zero values are defaults, see
+	// packDefaults. Sizes are in bytes; paths that are relative start at the repo's folder.
 	PackSize    int64         // [packSize] at which a pack is complete
 	SealAge     time.Duration // [sealAge] how long a block waits in the journal for others, at most
 	JournalPath string        // [journalPath]

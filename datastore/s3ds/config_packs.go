@@ -35,7 +35,7 @@ const (
 	maxUploads  = 64
 )
 
-// packDefaults are the settings of LayoutPacks that are not set.
+// packDefaults are the settings of packs that are not set.
 var packDefaults = Config{
 	PackSize:    journal.DefaultSegmentBytes,
 	SealAge:     journal.DefaultSealAge,
@@ -70,6 +70,9 @@ func (c Config) withPackDefaults(repo string) Config {
 	orSize(&c.ReadWindow, d.ReadWindow)
 	orSize(&c.Memory, max(d.Memory, c.minMemory()))
 	orText(&c.Durability, d.Durability)
+	if c.Layout != LayoutPacks {
+		c.Durability = DurableInBucket // what an earlier layout left in the journal included
+	}
 	if c.SealAge == 0 {
 		c.SealAge = d.SealAge
 	}
@@ -92,7 +95,14 @@ func (c Config) withPackDefaults(repo string) Config {
 // have as much, and at least what span needs.
 func (c Config) minMemory() int64 { return 2 * max(c.PackSize+(16<<20), 2*span.MinMemoryBytes) }
 
-// validatePacks returns what is wrong with the settings of layout packs.
+// MappedMemory is how many bytes a store with this configuration takes outside of
+// Go's heap, at most: the read memory.
+func (c Config) MappedMemory() int64 { return c.withPackDefaults("").readMemory() }
+
+// readMemory is what reads may take: all but what compaction needs.
+func (c Config) readMemory() int64 { return c.Memory - c.PackSize - (16 << 20) }
+
+// validatePacks returns what is wrong with the settings of packs.
 func (c Config) validatePacks() []error {
 	var errs []error
 	bad := func(name string, v any, use string, args ...any) {
@@ -101,10 +111,9 @@ func (c Config) validatePacks() []error {
 	switch c.Layout {
 	case "", LayoutObjects:
 		if c.onlyForPacks() {
-			errs = append(errs, errors.New("packSize, sealAge, journalPath, journalSize, indexPath, cachePath, cacheSize, readWindow, uploads, downloads, memory, durability: "+
-				"only with layout \"packs\": set it, or remove them"))
+			errs = append(errs, errors.New("sealAge, journalSize, uploads, durability: only with layout \"packs\": set it, or remove them; "+
+				"layout objects returns from a write when the bucket has it"))
 		}
-		return errs
 	case LayoutPacks:
 	default:
 		bad("layout", strconv.Quote(c.Layout), "%q or %q", LayoutObjects, LayoutPacks)
@@ -148,10 +157,9 @@ func (c Config) validatePacks() []error {
 	return errs
 }
 
-// onlyForPacks reports whether anything is set that has a meaning for packs only.
+// onlyForPacks reports whether anything is set that has no meaning in layout objects. The other settings of packs are about those that are there.
 func (c Config) onlyForPacks() bool {
-	return c.PackSize != 0 || c.SealAge != 0 || c.JournalPath != "" || c.JournalSize != 0 || c.IndexPath != "" || c.CachePath != "" ||
-		c.CacheSize != 0 || c.ReadWindow != 0 || c.Uploads != 0 || c.Downloads != 0 || c.Memory != 0 || c.Durability != ""
+	return c.SealAge != 0 || c.JournalSize != 0 || c.Uploads != 0 || c.Durability != ""
 }
 
 // units of sizes in quotes.

@@ -1,5 +1,5 @@
 // Package s3ds is a go-datastore in an S3 bucket, made for the blocks of an IPFS node, in one of two layouts: Datastore is a drop-in for
-// go-ds-s3 with its type name, settings, disk spec and object names, one object per value; Packed puts many blocks into one object.
+// go-ds-s3 with its type name, settings, disk spec and object names, one object per value; Packed puts many blocks into one object. Either reads what the other wrote.
 //
 //	{"type": "s3ds", "region": "us-east-1", "bucket": "my-blocks", "rootDirectory": "node-1"}
 //	{"type": "s3ds", "region": "us-east-1", "bucket": "my-blocks", "rootDirectory": "node-1", "layout": "packs"}
@@ -23,12 +23,16 @@
 // LIST per 1,000 keys, and 1 GET per value unless KeysOnly; DiskUsage 1 LIST per 1,000 keys the first time, then seldom; Check
 // and Sync nothing. A store that nobody uses sends nothing.
 //
+// Where a prefix holds packs, or did once, layout objects is a Packed that writes one object per block and is told by its index where
+// everything is (OpenIn). There, what a put returned for is in the bucket, and in the index, committed; nothing goes through the journal.
+//
 // # Layout packs
 //
 // A write goes through owner (is this the one node that may write here?), journal (durable on the local disk) and index, and returns. In the
 // background a sealed segment of the journal is uploaded as a pack, the index is told, and the segment is removed. A read asks the
 // index, and then the journal, span (ranges of packs, with a cache on disk), or the bucket for an object of its own. Has, GetSize, Query and
-// DiskUsage end at the index. Compaction removes dead packs and merges tiny and mostly dead ones.
+// DiskUsage end at the index. Compaction removes dead packs and merges tiny and mostly dead ones. Inner nodes of DAGs (links) are
+// gathered into packs of their own after their upload (gather.go), and what a node says plans how its leaves are read (ahead.go).
 //
 // The order of things is what makes a crash at any point harmless:
 //

@@ -47,16 +47,9 @@ var (
 	_ Store = (*Packed)(nil)
 )
 
-// OpenIn opens the store that c describes, in the layout that it names. repo is the folder at which relative paths start.
-func OpenIn(ctx context.Context, c Config, repo string) (Store, error) {
-	if c.Layout == LayoutPacks {
-		return OpenPacked(ctx, c, repo, nil)
-	}
-	return Open(ctx, c)
-}
-
-// Packed is a datastore in layout packs. Blocks go to a journal on the local disk, and from there in packs to the bucket; an
-// index on the local disk knows where each is. See the package comment. Safe for concurrent use.
+// Packed is a datastore that reads packs. In layout packs blocks go to a journal on the local disk, and from there in packs to the bucket; in
+// layout objects each goes to an object of its own. An index on the local disk knows where each is. See the package comment. Safe for
+// concurrent use.
 type Packed struct {
 	c     Config
 	b     bucket.Bucket
@@ -86,11 +79,14 @@ type Packed struct {
 	closeOnce sync.Once
 	closeErr  error
 
-	looseLock chan struct{} // held while an object of its own is written or removed
+	looseKeys keyLocks // of those whose object is being written or removed
+	commits   commits
 	segs      segments
 	heal      heal
 	up        uploads
 	compact   compaction
+	gather    gather
+	kin       kinship
 	unsynced  atomic.Bool // something was deleted since the index was committed
 
 	recovery   journal.Recovery
@@ -101,13 +97,14 @@ type Packed struct {
 
 // Progress tells how far a long operation has come.
 type Progress struct {
-	Doing       string // "index", "verify", "repack"
-	Packs       int64  // done
-	Objects     int64  // loose ones seen
-	Blocks      int64
-	Bytes       int64
-	TotalPacks  int64 // 0 while it is not known
-	Outstanding int64 // requests that are under way
+	Doing        string // "index", "verify", "repack"
+	Packs        int64  // done
+	Objects      int64  // loose ones seen
+	Blocks       int64
+	Bytes        int64
+	TotalPacks   int64 // 0 while it is not known, as what follows
+	TotalObjects int64
+	TotalBytes   int64
 }
 
 // parts are the outside of a Packed, which tests replace.
@@ -120,7 +117,7 @@ type parts struct {
 	manual    bool          // nothing runs in the background by itself but uploads
 }
 
-// OpenPacked connects to the bucket of c and returns the datastore in it, in layout packs. It claims the prefix
+// OpenPacked connects to the bucket of c and returns the datastore in it, which reads packs and writes in the layout that c names. It claims the prefix
 // (an error that matches owner.ErrOwned names who has it), recovers the journal, and opens the index. If there is none, or one that is
 // damaged or of another store, it is made anew from the bucket, with one LIST per 1,000 objects and one GET per pack; progress,
 // which may be nil, is told. A rebuild that is broken off goes on at the next start. Cost otherwise: 1 GET, and 1 PUT if the
@@ -155,16 +152,20 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	}
 	p := &Packed{
 		c: c, b: loose.b, root: loose.root, loose: loose, meter: loose.meter, ids: pack.NewIDs(0),
-		looseLock: make(chan struct{}, 1), writeWait: o.writeWait, pause: o.pause,
+		writeWait: o.writeWait, pause: o.pause,
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.last, p.stop = context.WithCancel(context.Background())
 	p.users.none = sync.NewCond(&p.users)
+	p.looseKeys.init()
+	p.commits.init()
 	p.segs.retired = map[pack.ID]struct{}{}
 	p.segs.running = map[chan struct{}]struct{}{}
 	p.heal.keys = map[string]struct{}{}
 	p.up.init()
 	p.compact.init()
+	p.gather.init()
+	p.kin.init()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.shut(context.WithoutCancel(ctx)))
@@ -195,7 +196,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 		return nil, err
 	}
 	so := span.Options{
-		Next: p.packAfter, MaxWindow: c.ReadWindow, MemoryBytes: c.Memory / 2, Concurrency: c.Downloads, FS: o.fs,
+		Next: p.packAfter, MaxWindow: c.ReadWindow, MemoryBytes: c.readMemory(), Concurrency: c.Downloads, FS: o.fs,
 	}
 	if c.CacheSize != NoCache {
 		so.CacheDir, so.CacheBytes = c.CachePath, c.CacheSize
@@ -208,6 +209,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	}
 	p.work.Go(p.sealEarly)
 	if !o.manual {
+		p.work.Go(p.gatherLoop)
 		p.work.Go(p.compactLoop)
 	}
 	return p, nil
@@ -295,7 +297,7 @@ func (p *Packed) shut(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// packAfter tells span which pack to read ahead. It skips packs of which nothing is alive.
+// packAfter tells span which pack to read ahead. It skips packs of which nothing is alive, and those of nodes, which no reader comes by.
 func (p *Packed) packAfter(key string) (span.Pack, bool) {
 	name := path.Base(key)
 	for {
@@ -303,7 +305,7 @@ func (p *Packed) packAfter(key string) (span.Pack, bool) {
 		if err != nil {
 			return span.Pack{}, false
 		}
-		if next.LiveBlocks > 0 {
+		if next.LiveBlocks > 0 && !pack.IsNodes(next.Name) {
 			return p.spanPack(next), true
 		}
 		name = next.Name
@@ -311,5 +313,5 @@ func (p *Packed) packAfter(key string) (span.Pack, bool) {
 }
 
 func (p *Packed) spanPack(k index.Pack) span.Pack {
-	return span.Pack{Key: p.name(k.Name), End: k.IndexOffset}
+	return span.Pack{Key: p.name(k.Name), End: k.IndexOffset, Nodes: pack.IsNodes(k.Name)}
 }

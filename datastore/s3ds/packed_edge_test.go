@@ -1,7 +1,6 @@
 package s3ds
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -47,7 +46,7 @@ func TestPacksSettings(t *testing.T) {
 	require.NotContains(t, c.DiskSpec(), "layout")
 
 	for setting, says := range map[string]string{
-		`"layout": "pack"`: `use "objects" or "packs"`, `"layout": "objects", "packSize": "32MiB"`: `only with layout "packs"`, `"sealAge": "1s"`: `only with layout "packs"`,
+		`"layout": "pack"`: `use "objects" or "packs"`, `"layout": "objects", "durability": "journal"`: `only with layout "packs"`, `"layout": "objects", "packSize": 1`: "packSize: 1: use", `"sealAge": "1s"`: `only with layout "packs"`,
 		`"layout": "packs", "packSize": "1KiB"`: "packSize: 1024: use 1048576 (1 MiB)", `"layout": "packs", "packSize": "much"`: "number of bytes",
 		`"layout": "packs", "packSize": "1.5"`: "number of bytes", `"layout": "packs", "journalSize": "32MiB"`: "two packs or more",
 		`"layout": "packs", "cacheSize": 100`: "or 0 for none", `"layout": "packs", "readWindow": "32MiB"`: "to 16777216 (16 MiB)",
@@ -226,59 +225,6 @@ func TestTinyPacksAreMergedInLevels(t *testing.T) {
 	log.Section("and then")
 	require.NoError(t, p.compactAll(t.Context(), 0, func(Progress) {}))
 	require.True(t, strings.HasSuffix(log.String(), "# and then\n(nothing)\n"))
-}
-
-func TestRepackFollowsTheOrderThatItIsGiven(t *testing.T) {
-	b := mem.New()
-	puts := blocksOf(t, 50, 1000)
-	for _, one := range puts {
-		putObject(t, b, "root"+one.key.String(), one.value)
-	}
-	p := newSite(b).open(t)
-	requireAll(t, p, puts)
-	err := p.Repack(t.Context(), func(yield func(mh.Multihash) bool) {
-		for _, one := range puts {
-			if _, h := nameOf(one.key); !yield(h) {
-				return
-			}
-		}
-	}, nil)
-	require.NoError(t, err)
-	body, _, err := b.Get(t.Context(), onlyPack(t, b), bucket.Range{})
-	require.NoError(t, err)
-	i := 0
-	for section, err := range pack.Sections(body) {
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(puts[i].value, section.Data), "block %d", i)
-		i++
-	}
-	require.Equal(t, len(puts), i)
-	require.Len(t, objects(t, b), 2)
-	requireAll(t, p, puts)
-}
-
-func TestVerifyFindsNothingWrongAndGoesOn(t *testing.T) {
-	b := mem.New()
-	s := newSite(b)
-	s.c.PackSize = 4096
-	p := s.open(t)
-	puts := blocksOf(t, 20, 2000)
-	addLikeKubo(t, p, puts)
-	flush(t, p)
-	require.NoError(t, p.Put(t.Context(), ds.NewKey("/x"), []byte("loose")))
-	wrong := func(f Finding) { require.Fail(t, "found", f.String()) }
-	var names []string
-	all, err := p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: wrong, Done: func(name string) { names = append(names, name) }})
-	require.NoError(t, err)
-	require.EqualValues(t, 21, all.Blocks)
-	require.EqualValues(t, all.TotalPacks, len(names))
-	rest, err := p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: wrong, After: names[1]})
-	require.NoError(t, err)
-	require.EqualValues(t, len(names)-2, rest.Packs)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = p.Verify(ctx, VerifyOptions{Sample: 1, Found: wrong})
-	require.ErrorIs(t, err, context.Canceled)
 }
 
 func TestEveryCallAfterCloseIsRefused(t *testing.T) {

@@ -237,3 +237,27 @@ func TestReindexGoesOn(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, reads, packs)
 }
+
+// TestReindexOfThousandPacks: no more than 1,100 requests, 64 of them at the same time.
+func TestReindexOfThousandPacks(t *testing.T) {
+	log := &recorded.Log{}
+	c := &crowd{Bucket: mem.New(), n: reindexWidth, complete: make(chan struct{})}
+	s := newSite(c)
+	s.c.PackSize, s.c.JournalSize = 1024, 1<<20
+	p := s.open(t)
+	all := dag(t, 7, 1000, 1000)
+	putAll(t, p, all) // a pack each, and some of those that were late for their segment
+	flush(t, p)
+	packs := int(p.stat().Index.Packs)
+	require.GreaterOrEqual(t, packs, 1000)
+	require.NoError(t, p.Close())
+	c.holds = true
+	f := newSite(recorded.Wrap(c, log)).open(t)
+	requests := strings.Count(log.String(), "\n")
+	require.GreaterOrEqual(t, requests, packs)
+	require.LessOrEqual(t, requests, packs*11/10)
+	require.Equal(t, reindexWidth, c.most)
+	require.EqualValues(t, 1000, f.stat().Index.LiveBlocks)
+	c.holds = false
+	requireAll(t, f, all[:50])
+}

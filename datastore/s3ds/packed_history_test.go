@@ -39,6 +39,11 @@ func newHistory(t *testing.T, rt *rapid.T, c func(*Config)) *history {
 		h.blocks = append(h.blocks, put{key, data})
 		h.model[key] = state{nil}
 	}
+	f := unixfsFile(t, 1, 5, 10, 2) // so that there are nodes to be gathered
+	for _, one := range f.nodes {
+		h.blocks = append(h.blocks, one)
+		h.model[one.key] = state{nil}
+	}
 	for i := range 2 {
 		key := ds.NewKey(fmt.Sprintf("dir/name%d", i))
 		h.names = append(h.names, key)
@@ -98,7 +103,7 @@ func (h *history) crashed() bool {
 }
 
 func (h *history) undelete(one put) {
-	if s := h.model[one.key]; len(s) == 1 && s[0] == nil {
+	if s := h.model[one.key]; s.allows(nil, false) {
 		h.model[one.key] = state{nil, one.value}
 	}
 }
@@ -176,6 +181,9 @@ func (h *history) checkAll() {
 		h.check(key)
 	}
 }
+
+// anything is worth a pack, if it is there.
+func anything(nodes []gathered) bool { return len(nodes) > 0 }
 
 // flush waits until all is uploaded.
 func (h *history) flush() {
@@ -270,13 +278,19 @@ func (h *history) actions() map[string]func(*rapid.T) {
 				h.wrote(key, nil, err, alive)
 			}
 		},
-		"get":        func(*rapid.T) { h.check(h.anyBlock().key); h.over() },
-		"get name":   func(rt *rapid.T) { h.check(rapid.SampledFrom(h.names).Draw(rt, "name")); h.over() },
-		"sync":       func(*rapid.T) { h.legal(h.p.Sync(ctx, ds.NewKey("/"))); h.over() },
-		"flush":      func(*rapid.T) { h.flush(); h.over() },
-		"seal":       func(*rapid.T) { h.legal(h.p.j.Seal(ctx)); h.over() },
-		"compact":    func(*rapid.T) { h.legal(h.p.compactAll(ctx, 0, func(Progress) {})); h.over() },
-		"repack":     func(*rapid.T) { h.legal(h.p.Repack(ctx, nil, nil)); h.over() },
+		"get":      func(*rapid.T) { h.check(h.anyBlock().key); h.over() },
+		"get name": func(rt *rapid.T) { h.check(rapid.SampledFrom(h.names).Draw(rt, "name")); h.over() },
+		"sync":     func(*rapid.T) { h.legal(h.p.Sync(ctx, ds.NewKey("/"))); h.over() },
+		"flush":    func(*rapid.T) { h.flush(); h.over() },
+		"seal":     func(*rapid.T) { h.legal(h.p.j.Seal(ctx)); h.over() },
+		"gather":   func(*rapid.T) { h.legal(h.p.gatherNow(ctx, anything)); h.over() },
+		"compact":  func(*rapid.T) { h.legal(h.p.compactAll(ctx, 0, func(Progress) {})); h.over() },
+		"repack": func(*rapid.T) {
+			if err := h.p.Repack(ctx, nil, nil); !errors.Is(err, errRepackObjects) {
+				h.legal(err)
+			}
+			h.over()
+		},
 		"heal":       func(*rapid.T) { h.m.bad.Set() },
 		"idle":       func(*rapid.T) { h.m.passed.Add(300) },
 		"crash":      func(*rapid.T) { h.m.stop(seed()); h.over() },

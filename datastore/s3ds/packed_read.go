@@ -60,10 +60,14 @@ func (p *Packed) get(ctx context.Context, n name) ([]byte, error) {
 		value, err := p.fetch(ctx, n, l)
 		switch {
 		case err == nil:
+			p.kin.learn(n, value)
 			return value, nil
 		case errors.Is(err, journal.ErrNoSegment), errors.Is(err, bucket.ErrNotFound), errors.Is(err, index.ErrNotFound):
 			last, gone = l, err
 		case errors.Is(err, pack.ErrCorrupt), errors.Is(err, ErrCorrupt):
+			if value, ok := p.ownObject(ctx, n, l); ok {
+				return value, nil
+			}
 			p.damaged(n)
 			if errors.Is(err, ErrCorrupt) {
 				return nil, err
@@ -72,6 +76,9 @@ func (p *Packed) get(ctx context.Context, n name) ([]byte, error) {
 		default:
 			return nil, err
 		}
+	}
+	if value, ok := p.ownObject(ctx, n, last); ok {
+		return value, nil
 	}
 	p.damaged(n)
 	return nil, fmt.Errorf("%w: the index says that it is in %s, where it is not: put it again, or delete it: %w", ErrLost, p.describe(last), gone)
@@ -103,7 +110,13 @@ func (p *Packed) fetch(ctx context.Context, n name, l index.Location) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
-		value, err := p.r.Get(ctx, span.Block{Pack: p.spanPack(k), Offset: l.Offset, Length: l.Length, Hash: h})
+		b := span.Block{Pack: p.spanPack(k), Offset: l.Offset, Length: l.Length, Hash: h}
+		x := p.kin.expect(n, l.Length)
+		b.Left = x.left
+		if x.window > 0 {
+			b.Near = func() span.Expected { return p.near(x, k, l) }
+		}
+		value, err := p.r.Get(ctx, b)
 		p.loose.health.record(ctx, err)
 		if errors.Is(err, span.ErrCorrupt) {
 			err = fmt.Errorf("%w: %w", ErrCorrupt, err)

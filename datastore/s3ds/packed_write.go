@@ -1,7 +1,6 @@
 package s3ds
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,7 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
@@ -106,7 +103,7 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 			if here {
 				continue
 			}
-			if _, err := pack.SectionLen(h, len(one.value)); err == nil {
+			if _, err := pack.SectionLen(h, len(one.value)); err == nil && p.c.Layout == LayoutPacks {
 				blocks = append(blocks, pack.Block{Multihash: h, Data: one.value})
 				continue
 			}
@@ -293,7 +290,7 @@ func (h *heal) forget(n name) {
 	h.n.Store(int64(len(h.keys)))
 }
 
-// replace lets an entry take the place of one whose block is damaged. Who looks it up meanwhile waits (lookup).
+// replace lets an entry, in the journal or loose, take the place of one whose block is damaged. Who looks it up meanwhile waits (lookup).
 func (p *Packed) replace(ctx context.Context, e index.Entry) error {
 	h := &p.heal
 	h.mu.Lock()
@@ -303,7 +300,11 @@ func (p *Packed) replace(ctx context.Context, e index.Entry) error {
 	if _, err := p.x.Delete(ctx, e.Key); err != nil {
 		return err
 	}
-	if _, err := p.x.PutJournal(ctx, e); err != nil {
+	put := p.x.PutJournal
+	if e.Kind == index.Loose {
+		put = p.x.PutLoose
+	}
+	if _, err := put(ctx, e); err != nil {
 		return err
 	}
 	delete(h.keys, string(e.Key))
@@ -323,56 +324,6 @@ func (p *Packed) lookup(n name) (index.Location, error) {
 	return l, err
 }
 
-// putLoose stores values in objects of their own.
-func (p *Packed) putLoose(ctx context.Context, puts []put) error {
-	if len(puts) == 0 {
-		return nil
-	}
-	if err := p.lockLoose(ctx); err != nil {
-		return err
-	}
-	defer p.unlockLoose()
-	entries := make([]index.Entry, len(puts))
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(cap(p.loose.slots))
-	for i, one := range puts {
-		n, _ := nameOf(one.key)
-		entries[i] = index.Entry{Key: n, Location: index.Location{Kind: index.Loose, Length: int64(len(one.value))}}
-		group.Go(func() error { return p.b.Put(gctx, p.loose.object(one.key), bytes.NewReader(one.value)) })
-	}
-	err := group.Wait()
-	p.loose.health.record(ctx, err)
-	if err != nil {
-		return err
-	}
-	late := context.WithoutCancel(ctx)
-	for _, e := range entries {
-		if !p.heal.has(name(e.Key)) {
-			continue
-		}
-		// It may point into a pack where it is damaged.
-		if _, err := p.x.Delete(late, e.Key); err != nil {
-			return err
-		}
-		p.heal.forget(name(e.Key))
-	}
-	if _, err := p.x.PutLoose(late, entries...); err != nil {
-		return err
-	}
-	return p.x.Commit(late) // nothing replays these
-}
-
-func (p *Packed) lockLoose(ctx context.Context) error {
-	select {
-	case p.looseLock <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (p *Packed) unlockLoose() { <-p.looseLock }
-
 // Delete implements datastore.Datastore. A key that is not there is no error. Until the next Sync, a crash may undo it; a block whose
 // segment is still in the journal may be back after any restart. The space in packs is won back by compaction.
 func (p *Packed) Delete(ctx context.Context, key ds.Key) error {
@@ -390,7 +341,7 @@ func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
 		return err
 	}
 	var names, single [][]byte
-	var objects []string
+	var objects []string // of single
 	for _, key := range keys {
 		n, _ := nameOf(key)
 		l, err := p.lookup(n)
@@ -422,23 +373,7 @@ func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
 	if len(single) == 0 {
 		return nil
 	}
-	if err := p.lockLoose(ctx); err != nil {
-		return err
-	}
-	defer p.unlockLoose()
-	if _, err := p.x.Delete(late, single...); err != nil {
-		return err
-	}
-	if err := p.x.Commit(late); err != nil {
-		return err
-	}
-	err = p.b.Delete(ctx, objects...)
-	p.loose.health.record(ctx, err)
-	var some *bucket.DeleteError
-	if errors.As(err, &some) {
-		return fmt.Errorf("%w: what is left is found again by a reindex", err)
-	}
-	return err
+	return p.removeLoose(ctx, single, objects)
 }
 
 // Sync implements datastore.Datastore. What was put is durable already; what was deleted is now as well.

@@ -35,12 +35,12 @@ const (
 // process if it is. Blocks that were deleted, and whose packs were not compacted yet, are there again. If it is broken off, the next call,
 // or the next start, goes on with it.
 func Reindex(ctx context.Context, c Config, repo string, progress func(Progress)) error {
-	if c.Layout != LayoutPacks {
-		return fmt.Errorf("reindex: layout %q has no index: there is nothing to do", LayoutObjects)
-	}
-	d, err := connect(ctx, c)
+	d, indexed, err := connectIn(ctx, c, repo)
 	if err != nil {
 		return fmt.Errorf("reindex: %w", err)
+	}
+	if !indexed {
+		return errors.Join(fmt.Errorf("reindex: layout %q has no index where there are no packs: there is nothing to do", LayoutObjects), d.Close())
 	}
 	p, err := openPacked(ctx, d, c, repo, parts{fs: vfs.Default, reindex: true}, progress)
 	if err != nil {

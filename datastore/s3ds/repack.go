@@ -7,26 +7,37 @@ import (
 	"fmt"
 	"iter"
 
-	mh "github.com/multiformats/go-multihash"
+	"github.com/ipfs/go-cid"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 )
 
+var errRepackObjects = fmt.Errorf("s3ds: repack: layout %q keeps one object per block: set %q to bring them into packs", LayoutObjects, LayoutPacks)
+
+// deleteBatch is how many objects one request deletes.
+const deleteBatch = 1000
+
 // Repack brings blocks that are objects of their own into packs, and then merges packs that are tiny or mostly dead, without the pauses
-// that it takes in the background. Blocks go into packs in the order in which order names them, which should be that of the DAGs, and
-// the rest in the order of their multihashes; order may be nil. It may be broken off and called again: what is done is done. Reads
-// and writes go on meanwhile. Blocks that are damaged are left where they are; Verify names them.
-func (p *Packed) Repack(ctx context.Context, order iter.Seq[mh.Multihash], progress func(Progress)) error {
+// that it takes in the background. Blocks go into packs in the order in which their DAGs are read: a block before those it links to, and these from
+// left to right. roots, which may be nil, name the DAGs that come first; of the others the roots are looked for. It may be broken off and called again: what
+// is done is done. Reads and writes go on meanwhile. Blocks that are damaged are left where they are; Verify names them.
+//
+// Cost: 1 GET per loose object, 1 PUT per pack, 1 DELETE per 1,000 objects. Blocks under 256 KiB below none of the roots are read twice as far as
+// they do not fit into the memory that is kept for them, see repackMemory. What it keeps in memory does not grow with the number of objects.
+func (p *Packed) Repack(ctx context.Context, roots iter.Seq[cid.Cid], progress func(Progress)) error {
 	ctx, leave, err := p.enter(ctx)
 	if err != nil {
 		return fmt.Errorf("s3ds: repack: %w", err)
 	}
 	defer leave()
+	if p.c.Layout != LayoutPacks {
+		return errRepackObjects
+	}
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	if err := p.repackLoose(ctx, order, progress); err != nil {
+	if err := p.repackLoose(ctx, roots, progress); err != nil {
 		return fmt.Errorf("s3ds: repack: %w", err)
 	}
 	if err := p.compactAll(ctx, 0, progress); err != nil {
@@ -35,129 +46,137 @@ func (p *Packed) Repack(ctx context.Context, order iter.Seq[mh.Multihash], progr
 	return nil
 }
 
-// looseBlocks yields the blocks that are objects of their own: first those in order, then the others.
-func (p *Packed) looseBlocks(order iter.Seq[mh.Multihash]) iter.Seq2[name, error] {
-	return func(yield func(name, error) bool) {
-		if order != nil {
-			for h := range order {
-				if l, err := p.lookup(name(h)); err == nil && l.Kind == index.Loose && !yield(name(h), nil) {
-					return
-				}
-			}
-		}
-		for e, err := range p.x.Entries(nil) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if e.Kind == index.Loose && name(e.Key).multihash() != nil && !yield(e.Key, nil) {
-				return
-			}
-		}
-	}
-}
-
-func (p *Packed) repackLoose(ctx context.Context, order iter.Seq[mh.Multihash], progress func(Progress)) error {
+func (p *Packed) repackLoose(ctx context.Context, roots iter.Seq[cid.Cid], progress func(Progress)) (err error) {
 	p.compact.mu.Lock()
 	defer p.compact.mu.Unlock()
-	done := Progress{Doing: "repack"}
-	var (
-		out     *memFile
-		w       *pack.Writer
-		entries []pack.Entry
-	)
-	begin := func() {
-		out = &memFile{}
-		w, entries = pack.NewWriter(out), nil
-	}
-	end := func() error {
-		if len(entries) == 0 {
-			return nil
-		}
-		sealed, err := w.Seal(p.ids.Next(), p.node.id)
-		if err != nil {
-			return err
-		}
-		if err := p.putPack(ctx, sealed.Name, bytes.NewReader(out.b)); err != nil {
-			return fmt.Errorf("upload pack %s: %w", sealed.Name, err)
-		}
-		info := index.PackInfo{Name: sealed.Name.String(), Size: sealed.Size, IndexOffset: sealed.Name.IndexOffset}
-		if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Loose: true}); err != nil {
-			return err
-		}
-		if err := p.x.Commit(ctx); err != nil {
-			return err
-		}
-		if err := p.dropLoose(ctx, entries); err != nil {
-			return err
-		}
-		done.Packs++
-		done.Objects += int64(len(entries))
-		done.Blocks += int64(len(entries))
-		done.Bytes += sealed.Size
-		progress(done)
-		begin()
+	r := &repacking{p: p, taken: map[string]struct{}{}, progress: progress, done: Progress{Doing: "repack", TotalObjects: p.x.Stats().LooseBlocks}}
+	if r.done.TotalObjects == 0 {
 		return nil
 	}
-	begin()
-	taken := map[string]struct{}{} // in the pack that is being made
-	for n, err := range p.looseBlocks(order) {
-		if err != nil {
-			return err
-		}
-		if _, twice := taken[string(n)]; twice {
-			continue
-		}
-		l, err := p.lookup(n)
-		if errors.Is(err, index.ErrNotFound) || err == nil && l.Kind != index.Loose {
-			continue // it was deleted, or is done
-		} else if err != nil {
-			return err
-		}
-		size, err := pack.SectionLen(n.multihash(), int(l.Length))
-		if err != nil {
-			continue // it fits into no pack
-		}
-		if len(entries) > 0 && w.Size()+size > p.c.PackSize {
-			if err := end(); err != nil {
-				return err
-			}
-			clear(taken)
-		}
-		data, err := p.get(ctx, n)
-		switch {
-		case errors.Is(err, index.ErrNotFound), errors.Is(err, ErrCorrupt), errors.Is(err, ErrLost):
-			continue
-		case err != nil:
-			return err
-		}
-		e, err := w.Append(pack.Block{Multihash: n.multihash(), Data: data})
-		if errors.Is(err, pack.ErrTooLarge) {
-			continue // not the size that the index says
-		} else if err != nil {
-			return err
-		}
-		e.Multihash = bytes.Clone(e.Multihash)
-		entries = append(entries, e)
-		taken[string(n)] = struct{}{}
-	}
-	return end()
-}
-
-// dropLoose deletes the objects of blocks that are in a pack now.
-func (p *Packed) dropLoose(ctx context.Context, entries []pack.Entry) error {
-	if err := p.lockLoose(ctx); err != nil {
+	r.begin()
+	defer func() { // also when it is broken off: nobody would come back to these
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, r.drop(late))
+	}()
+	w := newWalk(ctx, p, r)
+	defer w.end()
+	if err := w.all(ctx, roots); err != nil {
 		return err
 	}
-	defer p.unlockLoose()
+	return r.end(ctx)
+}
+
+// repacking writes loose blocks into packs.
+type repacking struct {
+	p        *Packed
+	done     Progress
+	progress func(Progress)
+
+	out     *memFile
+	w       *pack.Writer
+	entries []pack.Entry
+	taken   map[string]struct{} // names of entries
+
+	stale []name // their objects are to be deleted
+}
+
+// begin begins a pack.
+func (r *repacking) begin() {
+	r.out = &memFile{b: make([]byte, 0, r.p.c.PackSize+packMargin)}
+	r.w, r.entries = pack.NewWriter(r.out), nil
+	clear(r.taken)
+}
+
+// packMargin is room for the index of a pack of blocks of 2 KiB and more: 42 bytes for each.
+const packMargin = 1 << 20
+
+// wants reports whether a block is loose, fits into a pack, and is in none yet.
+func (r *repacking) wants(n name) (l index.Location, ok bool, err error) {
+	if _, done := r.taken[string(n)]; done || n.multihash() == nil {
+		return l, false, nil
+	}
+	l, err = r.p.lookup(n)
+	if errors.Is(err, index.ErrNotFound) || err == nil && l.Kind != index.Loose {
+		return l, false, nil
+	} else if err != nil {
+		return l, false, err
+	}
+	_, err = pack.SectionLen(n.multihash(), int(l.Length))
+	return l, err == nil, nil
+}
+
+// add puts a block into the pack, after ending one that has no room for it.
+func (r *repacking) add(ctx context.Context, n name, data []byte) error {
+	size, err := pack.SectionLen(n.multihash(), len(data))
+	if err != nil {
+		return nil // not the size that the index says, and none for a pack
+	}
+	if len(r.entries) > 0 && r.w.Size()+size > r.p.c.PackSize {
+		if err := r.end(ctx); err != nil {
+			return err
+		}
+	}
+	e, err := r.w.Append(pack.Block{Multihash: n.multihash(), Data: data})
+	if err != nil {
+		return err
+	}
+	e.Multihash = bytes.Clone(e.Multihash)
+	r.entries = append(r.entries, e)
+	r.taken[string(n)] = struct{}{}
+	return nil
+}
+
+// end uploads the pack and points the index to it.
+func (r *repacking) end(ctx context.Context) error {
+	if len(r.entries) == 0 {
+		return nil
+	}
+	p := r.p
+	sealed, err := r.w.Seal(p.ids.Next(), p.node.id)
+	if err != nil {
+		return err
+	}
+	if err := p.publish(ctx, sealed, r.out.b, r.entries, index.Take{Loose: true}); err != nil {
+		return err
+	}
+	for _, e := range r.entries {
+		if r.stale = append(r.stale, name(e.Multihash)); len(r.stale) == deleteBatch {
+			if err := r.drop(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	r.done.Packs++
+	r.done.Objects += int64(len(r.entries))
+	r.done.Blocks += int64(len(r.entries))
+	r.done.Bytes += sealed.Size
+	r.progress(r.done)
+	r.begin()
+	return nil
+}
+
+// drop deletes the objects of blocks that are in a pack now, or were deleted from there meanwhile.
+func (r *repacking) drop(ctx context.Context) error {
+	p, names := r.p, r.stale
+	r.stale = nil
+	if len(names) == 0 {
+		return nil
+	}
+	unlock, err := p.looseKeys.lock(ctx, names)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	var objects []string
-	for _, e := range entries {
-		l, err := p.lookup(name(e.Multihash))
-		if err == nil && l.Kind != index.Loose {
-			objects = append(objects, p.loose.object(name(e.Multihash).key()))
+	for _, n := range names {
+		l, err := p.lookup(n)
+		if err == nil && l.Kind == index.Loose {
+			continue
 		} else if err != nil && !errors.Is(err, index.ErrNotFound) {
 			return err
 		}
+		objects = append(objects, p.loose.object(n.key()))
 	}
 	if len(objects) == 0 {
 		return nil

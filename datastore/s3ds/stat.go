@@ -28,9 +28,13 @@ type Stat struct {
 	Uploads        uint64 // packs
 	UploadedBytes  uint64
 	UploadFailures uint64
-	Unhealthy      error // of the latest upload
-	StuckSegments  int   // of the journal: damaged, what is good in them is elsewhere
-	DamagedBlocks  int64 // known, and waiting to be put again
+	Unhealthy      error  // of the latest upload
+	StuckSegments  int    // of the journal: damaged, what is good in them is elsewhere
+	DamagedBlocks  int64  // known, and waiting to be put again
+	NodesWaiting   int    // inner nodes that will be gathered into a pack of their own
+	NodesGathered  uint64 // that were
+	NodePacks      uint64 // packs that they went to
+	GatherFailure  error  // of the latest attempt
 	Removed        uint64
 	Merged         uint64 // packs that compaction removed, and merged into others
 	Rewritten      uint64 // bytes that it wrote
@@ -63,6 +67,7 @@ func (p *Packed) stat() Stat {
 	p.up.mu.Lock()
 	s.Uploads, s.UploadedBytes, s.UploadFailures, s.Unhealthy, s.StuckSegments = p.up.packs, p.up.bytes, p.up.failures, p.up.err, len(p.up.damaged)
 	p.up.mu.Unlock()
+	p.gather.stat(&s)
 	p.compact.state.Lock()
 	s.Removed, s.Merged, s.Rewritten, s.CompactFailure, s.UnfitPacks = p.compact.removed, p.compact.merged, p.compact.written, p.compact.err, len(p.compact.skip)
 	p.compact.state.Unlock()
@@ -141,6 +146,7 @@ var metrics = func() []metric {
 		return map[string]float64{"damaged": float64(s.Reads.CacheDamaged), "write": float64(s.Reads.CacheWriteFailures), "skipped": float64(s.Reads.CacheSkipped)}
 	})
 	add(gauge, "damaged_blocks", "Blocks that are known to be damaged or lost, and were not put again.", "", func(s Stat) map[string]float64 { return one(float64(s.DamagedBlocks)) })
+	add(counter, "nodes_gathered_total", "Inner nodes of DAGs that were copied into packs of their own.", "", func(s Stat) map[string]float64 { return one(float64(s.NodesGathered)) })
 	add(counter, "compacted_packs_total", "Packs that compaction removed because they were dead, and merged into others.", "how", func(s Stat) map[string]float64 {
 		return map[string]float64{"removed": float64(s.Removed), "merged": float64(s.Merged)}
 	})

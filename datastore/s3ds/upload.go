@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
 )
 
 // Pauses after an upload that failed. The requests themselves have been retried by then; a bucket that is down is asked twice a minute
@@ -159,14 +160,24 @@ func (p *Packed) addSegment(ctx context.Context, s *journal.Segment) error {
 		return fmt.Errorf("upload pack %s: it is being removed: %w", name, errBusy)
 	}
 	defer p.compact.letGo(name)
-	if err := p.putPack(ctx, s.Name(), io.NewSectionReader(s, 0, s.Size())); err != nil {
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		p.r.Keep(ctx, span.Pack{Key: p.name(name), End: s.Name().IndexOffset}, s) // who has just written it may read it next
+	}()
+	err = p.putPack(ctx, s.Name(), io.NewSectionReader(s, 0, s.Size()))
+	<-kept
+	if err != nil {
 		return fmt.Errorf("upload pack %s of %d blocks: %w", name, s.Blocks(), err)
 	}
 	p.segs.settle(ctx)
 	p.segs.retire(s.ID())
 	info := index.PackInfo{Name: name, Size: s.Size(), IndexOffset: s.Name().IndexOffset}
-	_, err = p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true})
-	return err
+	id, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true})
+	if err != nil {
+		return err
+	}
+	return p.collect(ctx, s, entries, id)
 }
 
 // errBusy passes: the upload is tried again.

@@ -2,12 +2,17 @@ package s3ds
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
+	"sync"
 
 	mh "github.com/multiformats/go-multihash"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
@@ -38,78 +43,191 @@ func (f Finding) String() string {
 // VerifyOptions say what Verify looks at.
 type VerifyOptions struct {
 	Sample float64 // share of packs and of single blocks, from 0 (nothing) to 1 (all)
-	After  string  // name of a pack: leave out those up to it, to go on after an interruption
+	After  string  // what Done was called with last, to go on after an interruption; "" to begin
 	// Found is called for everything that is wrong.
 	Found func(Finding)
-	// Progress may be nil. Done is called with the name of each pack that was looked at, for After; it may be nil, too.
+	// Progress may be nil. Done, which may be nil too, is called when everything up to a pack or a block was looked at: with the name of the
+	// pack, or with blockMark and the multihash. What was found up to there has been reported then, and nothing of what comes behind.
 	Progress func(Progress)
-	Done     func(name string)
+	Done     func(after string)
 }
 
-// Verify reads and hashes blocks where they are, past the cache: 2 GETs per pack, 1 per loose object. What it finds is reported, and put
-// right by the next put of the block. Reads and writes go on meanwhile. It ends with an error only if it could not go on.
+// blockMark begins what Done is called with for what is not in a pack; nothing else that it is called with has a space.
+const blockMark = "block "
+
+// verifyMemory bounds what is being verified at the same time, in bytes: 3 packs, each with the largest possible section and its index, or 128 blocks of 256 KiB. Like the
+// index, it comes besides the memory setting.
+const verifyMemory = 32 << 20
+
+// Verify reads and hashes blocks where they are, past the cache: 2 GETs per pack, 1 per loose object, as many at the same time as
+// Config.Downloads and verifyMemory allow. What it finds is reported, and put right by the next put of the block. Reads and writes go on
+// meanwhile. It ends with an error only if it could not go on. No two of its callbacks run at the same time.
 func (p *Packed) Verify(ctx context.Context, o VerifyOptions) (Progress, error) {
-	done := Progress{Doing: "verify"}
+	v := &verification{p: p, o: o, memory: semaphore.NewWeighted(verifyMemory), done: Progress{Doing: "verify"}}
 	ctx, leave, err := p.enter(ctx)
 	if err != nil {
-		return done, fmt.Errorf("s3ds: verify: %w", err)
+		return v.done, fmt.Errorf("s3ds: verify: %w", err)
 	}
 	defer leave()
-	if o.Sample < 0 || o.Sample > 1 {
-		return done, fmt.Errorf("s3ds: verify: sample %v: use a share from 0 to 1", o.Sample)
+	if !(o.Sample >= 0 && o.Sample <= 1) {
+		return v.done, fmt.Errorf("s3ds: verify: sample %v: use a share from 0 to 1", o.Sample)
 	}
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
+	if err := v.all(ctx); err != nil {
+		return v.done, fmt.Errorf("s3ds: verify: %w", err)
 	}
-	if o.Done == nil {
-		o.Done = func(string) {}
-	}
-	chosen := func() bool { return o.Sample == 1 || rand.Float64() < o.Sample }
-	packs := p.x.Packs()
-	done.TotalPacks = int64(len(packs))
+	return v.done, nil
+}
+
+// verification is a Verify that is under way.
+type verification struct {
+	p      *Packed
+	o      VerifyOptions
+	memory *semaphore.Weighted
+
+	mu    sync.Mutex // held during callbacks
+	done  Progress
+	parts []*part // begun, from the first that has not ended on
+}
+
+// part is a pack, or a block that is in none.
+type part struct {
+	mark  string
+	over  bool
+	found []Finding
+	did   Progress
+}
+
+func (v *verification) all(ctx context.Context) error {
+	packs := v.p.x.Packs()
+	st := v.p.x.Stats()
+	total := st.JournalBytes + st.LooseBytes
+	after, single := strings.CutPrefix(v.o.After, blockMark)
 	for _, k := range packs {
-		if k.Name <= o.After || !chosen() {
+		if single || k.Name <= v.o.After {
 			continue
 		}
-		if err := p.verifyPack(ctx, k, &done, o.Found); err != nil {
-			return done, fmt.Errorf("s3ds: verify pack %q: %w", p.name(k.Name), err)
-		}
-		done.Packs++
-		o.Done(k.Name)
-		o.Progress(done)
+		total += k.Bytes
 	}
-	for e, err := range p.x.Entries(nil) {
+	v.done.TotalPacks, v.done.TotalObjects, v.done.TotalBytes = int64(len(packs)), st.LooseBlocks, int64(float64(total)*v.o.Sample)
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(v.p.c.Downloads)
+	begin := func(mark string, bytes int64, look func(*part) error) error {
+		if v.o.Sample < 1 && rand.Float64() >= v.o.Sample {
+			return nil
+		}
+		bytes = min(bytes, verifyMemory)
+		if err := v.memory.Acquire(gctx, bytes); err != nil {
+			return err
+		}
+		one := v.begin(mark)
+		group.Go(func() error {
+			defer v.memory.Release(bytes)
+			if err := look(one); err != nil {
+				return err
+			}
+			v.end(one)
+			return nil
+		})
+		return nil
+	}
+	err := v.begun(gctx, packs, after, single, begin)
+	if failed := group.Wait(); failed != nil { // why the others ended
+		return failed
+	}
+	return err
+}
+
+// begun begins with everything, in order.
+func (v *verification) begun(ctx context.Context, packs []index.Pack, after string, single bool, begin func(string, int64, func(*part) error) error) error {
+	for _, k := range packs {
+		if single || k.Name <= v.o.After {
+			continue
+		}
+		err := begin(k.Name, pack.MaxSectionLen+k.Size-k.IndexOffset, func(one *part) error {
+			one.did.Packs++
+			if err := v.p.verifyPack(ctx, k, one); err != nil {
+				return fmt.Errorf("pack %q: %w", v.p.name(k.Name), err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for e, err := range v.p.x.Entries(nil) {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return done, fmt.Errorf("s3ds: verify: %w", err)
+			return err
 		}
-		if e.Kind == index.InPack || !chosen() {
+		mark := hex.EncodeToString(e.Key)
+		if e.Kind == index.InPack || single && mark <= after {
 			continue
 		}
-		n := name(e.Key)
-		value, err := p.get(ctx, n)
-		switch {
-		case err == nil:
-			done.Blocks++
-			done.Bytes += int64(len(value))
-		case errors.Is(err, index.ErrNotFound): // deleted meanwhile
-		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrLost):
-			o.Found(Finding{Object: p.describe(e.Location), Offset: e.Offset, Multihash: n.multihash(), Live: true, Err: err})
-		default:
-			return done, fmt.Errorf("s3ds: verify: %w", err)
+		if err := begin(blockMark+mark, e.Length, func(one *part) error { return v.p.verifySingle(ctx, e, one) }); err != nil {
+			return err
 		}
-		if e.Kind == index.Loose {
-			done.Objects++
-		}
-		o.Progress(done)
 	}
-	return done, nil
+	return nil
+}
+
+func (v *verification) begin(mark string) *part {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	one := &part{mark: mark}
+	v.parts = append(v.parts, one)
+	return one
+}
+
+// end reports a part, and those behind it that waited for it.
+func (v *verification) end(one *part) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	one.over = true
+	v.done.Packs += one.did.Packs
+	v.done.Objects += one.did.Objects
+	v.done.Blocks += one.did.Blocks
+	v.done.Bytes += one.did.Bytes
+	last := ""
+	for len(v.parts) > 0 && v.parts[0].over {
+		first := v.parts[0]
+		v.parts = v.parts[1:]
+		for _, f := range first.found {
+			v.o.Found(f)
+		}
+		last = first.mark
+	}
+	if last != "" && v.o.Done != nil {
+		v.o.Done(last)
+	}
+	if v.o.Progress != nil {
+		v.o.Progress(v.done)
+	}
+}
+
+// verifySingle reads a block of the journal, or one that is an object of its own.
+func (p *Packed) verifySingle(ctx context.Context, e index.Entry, one *part) error {
+	n := name(e.Key)
+	if e.Kind == index.Loose {
+		one.did.Objects++
+	}
+	value, err := p.get(ctx, n)
+	switch {
+	case err == nil:
+		one.did.Blocks++
+		one.did.Bytes += int64(len(value))
+	case errors.Is(err, index.ErrNotFound): // deleted meanwhile
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrLost):
+		one.found = append(one.found, Finding{Object: p.describe(e.Location), Offset: e.Offset, Multihash: n.multihash(), Live: true, Err: err})
+	default:
+		return err
+	}
+	return nil
 }
 
 // verifyPack reads all sections of a pack.
-func (p *Packed) verifyPack(ctx context.Context, k index.Pack, done *Progress, found func(Finding)) error {
+func (p *Packed) verifyPack(ctx context.Context, k index.Pack, one *part) error {
 	object := p.name(k.Name)
 	if now, err := p.x.Pack(k.ID); err != nil || now.LiveBlocks == 0 {
 		return nil // compacted meanwhile, or about to be
@@ -118,18 +236,24 @@ func (p *Packed) verifyPack(ctx context.Context, k index.Pack, done *Progress, f
 	if err != nil {
 		return err
 	}
-	wrong := func(err error) { found(Finding{Object: object, Live: k.LiveBlocks > 0, Err: err}) }
-	entries, err := p.readPackIndex(ctx, n, k.Size)
-	if err != nil {
-		return p.judge(k, err, wrong)
+	wrong := func(err error) {
+		one.found = append(one.found, Finding{Object: object, Live: k.LiveBlocks > 0, Err: err})
 	}
 	body, info, err := p.b.Get(ctx, object, bucket.Range{})
 	if err != nil {
 		return p.judge(k, err, wrong)
 	}
 	defer func() { _ = body.Close() }()
-	if info.Size != k.Size || int64(len(entries)) != k.Blocks {
-		wrong(fmt.Errorf("it has %d bytes and %d blocks, the index says %d and %d: %w", info.Size, len(entries), k.Size, k.Blocks, pack.ErrCorrupt))
+	if info.Size != k.Size {
+		wrong(fmt.Errorf("it has %d bytes, the index says %d: %w", info.Size, k.Size, pack.ErrCorrupt))
+		return nil
+	}
+	entries, err := p.readPackIndex(ctx, n, k.Size)
+	if err != nil {
+		return p.judge(k, err, wrong)
+	}
+	if int64(len(entries)) != k.Blocks {
+		wrong(fmt.Errorf("it has %d blocks, the index says %d: %w", len(entries), k.Blocks, pack.ErrCorrupt))
 	}
 	if _, err := io.CopyN(io.Discard, body, pack.FirstSection); err != nil {
 		return err
@@ -151,8 +275,8 @@ func (p *Packed) verifyPack(ctx context.Context, k index.Pack, done *Progress, f
 			err = pack.Verify(s.Multihash, s.Data)
 		}
 		if err == nil {
-			done.Blocks++
-			done.Bytes += int64(len(s.Data))
+			one.did.Blocks++
+			one.did.Bytes += int64(len(s.Data))
 			continue
 		}
 		l, look := p.lookup(name(e.Multihash))
@@ -160,7 +284,7 @@ func (p *Packed) verifyPack(ctx context.Context, k index.Pack, done *Progress, f
 		if live {
 			p.damaged(name(e.Multihash))
 		}
-		found(Finding{Object: object, Offset: e.Offset, Multihash: e.Multihash, Live: live, Err: err})
+		one.found = append(one.found, Finding{Object: object, Offset: e.Offset, Multihash: e.Multihash, Live: live, Err: err})
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -20,7 +22,6 @@ import (
 	"github.com/ipfs/kubo/plugin/loader"
 	"github.com/ipfs/kubo/repo"
 	"github.com/ipfs/kubo/repo/fsrepo"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
@@ -39,7 +40,7 @@ func (datastorePlugin) DatastoreTypeName() string      { return s3ds.Type }
 
 func (datastorePlugin) DatastoreConfigParser() fsrepo.ConfigFromMap {
 	return func(m map[string]any) (fsrepo.DatastoreConfig, error) {
-		cfg, err := s3ds.ParseConfig(m)
+		cfg, err := Parse(m)
 		if err != nil {
 			return nil, fmt.Errorf("config Datastore.Spec: %w", err)
 		}
@@ -61,42 +62,50 @@ func (c diskConfig) DiskSpec() fsrepo.DiskSpec { return c.Config.DiskSpec() }
 func (c diskConfig) Create(path string) (repo.Datastore, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	ds, err := c.open(ctx, path)
+	ds, err := s3ds.OpenIn(ctx, c.Config, path, tell())
 	if err != nil {
 		return nil, err
 	}
-	if err := prometheus.Register(ds); err != nil {
+	if err := register(ds); err != nil {
 		return nil, errors.Join(fmt.Errorf("s3ds: register metrics: %w", err), ds.Close())
 	}
-	opened.Store(path, ds)
-	return known{ds, path}, nil
+	k := &known{ds, c.Config, path}
+	opened.add(k)
+	return k, nil
 }
 
-func (c diskConfig) open(ctx context.Context, path string) (s3ds.Store, error) {
-	if c.Layout != s3ds.LayoutPacks {
-		return s3ds.OpenIn(ctx, c.Config, path)
-	}
-	// Not directly: a nil *Packed would become a Store that is not nil.
-	ds, err := s3ds.OpenPacked(ctx, c.Config, path, tell())
-	if err != nil {
-		return nil, err
-	}
-	return ds, nil
+// opened holds the stores that are open in this process. A repo may have two, while its blocks move from one to the other, or
+// if one stands in front of the other.
+var opened stores
+
+type stores struct {
+	mu  sync.Mutex
+	all []*known
 }
 
-// opened holds the stores that are open in this process, by the folder of
-// their repo.
-var opened sync.Map
+func (s *stores) add(k *known) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, k)
+}
 
-// Opened returns the store of the repo in a folder, as repo.Repo's Path names
-// it, if this process has it open. It stays the repo's: it must not be closed,
-// and may be closed at any time. Safe for concurrent use.
-func Opened(path string) (s3ds.Store, bool) {
-	ds, ok := opened.Load(path)
-	if !ok {
-		return nil, false
+func (s *stores) remove(k *known) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = slices.DeleteFunc(s.all, func(o *known) bool { return o == k })
+}
+
+// Opened returns the store with settings c of the repo in a folder, as repo.Repo's Path names it, if this process has it open. It stays
+// the repo's: it must not be closed, and may be closed at any time. Safe for concurrent use.
+func Opened(path string, c s3ds.Config) (s3ds.Store, bool) {
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	for _, k := range opened.all {
+		if k.path == path && reflect.DeepEqual(k.config.DiskSpec(), c.DiskSpec()) {
+			return k.Store, true
+		}
 	}
-	return ds.(s3ds.Store), true
+	return nil, false
 }
 
 // known is taken out of the metrics and of what Opened knows when it is
@@ -104,11 +113,12 @@ func Opened(path string) (s3ds.Store, bool) {
 // does).
 type known struct {
 	s3ds.Store
-	path string
+	config s3ds.Config
+	path   string
 }
 
-func (k known) Close() error {
-	opened.CompareAndDelete(k.path, k.Store)
-	prometheus.Unregister(k.Store)
+func (k *known) Close() error {
+	opened.remove(k)
+	unregister(k.Store)
 	return k.Store.Close()
 }

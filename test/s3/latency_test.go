@@ -1,6 +1,7 @@
 package s3bill
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
@@ -49,6 +51,7 @@ func slow(t *testing.T, upstream string) string {
 		},
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true},
 		FlushInterval: -1,
+		BufferPool:    &buffers{},
 		ModifyResponse: func(resp *http.Response) error {
 			resp.Body = &paced{ctx: resp.Request.Context(), ReadCloser: resp.Body, began: time.Now()}
 			return nil
@@ -73,6 +76,18 @@ func slow(t *testing.T, upstream string) string {
 	})
 	return s.URL
 }
+
+// buffers are larger than the proxy's own 32 KiB: what the model costs is paid on the same cores as what it measures.
+type buffers struct{ sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if buf, ok := b.Pool.Get().(*[]byte); ok {
+		return *buf
+	}
+	return make([]byte, 256<<10)
+}
+
+func (b *buffers) Put(buf []byte) { b.Pool.Put(&buf) }
 
 func wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -100,6 +115,19 @@ func (p *paced) Read(b []byte) (int, error) {
 		return n, p.ctx.Err()
 	}
 	return n, err
+}
+
+// catTimed measures `ipfs cat`. What compares the output with the file given runs afterwards: it needs the same cores.
+func (n *node) catTimed(file, root string) time.Duration {
+	n.t.Helper()
+	cmd := n.command("cat", root)
+	var errOut bytes.Buffer
+	cmd.Stderr = &errOut
+	began := time.Now()
+	require.NoError(n.t, cmd.Run(), "ipfs cat: %s", &errOut)
+	took := time.Since(began)
+	n.sameOutput(file, "cat", root)
+	return took
 }
 
 // TestSpeed compares speeds under the model, as ratios of one run. It says
@@ -132,13 +160,13 @@ func TestSpeed(t *testing.T) {
 			require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "cache")))
 			n.start()
 		}
-		took[n]["cat 256 MiB, cold"] = timed(func() { n.sameOutput(big, "cat", root) })
+		took[n]["cat 256 MiB, cold"] = n.catTimed(big, root)
 		n.stop()
 	}
 	for name, least := range map[string]float64{"add 256 MiB": 1, "add -r 2,000 files": 20, "cat 256 MiB, cold": 8} {
 		a, b := took[theirs][name], took[mine][name]
 		ratio := a.Seconds() / b.Seconds()
 		t.Logf("%-20s go-ds-s3 %.1f s, ipfs-aws %.1f s: %.1f times as fast", name, a.Seconds(), b.Seconds(), ratio)
-		require.GreaterOrEqual(t, ratio, least, name)
+		assert.GreaterOrEqual(t, ratio, least, name)
 	}
 }

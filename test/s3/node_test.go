@@ -273,6 +273,7 @@ type stat struct {
 	Packs         struct{ Objects, LiveBlocks, DeadBytes int64 }
 	Loose         struct{ Blocks int64 }
 	Journal       struct{ Blocks int64 }
+	Nodes         struct{ Waiting int }
 	Compaction    struct{ RemovedPacks, MergedPacks int64 }
 	Owner         struct {
 		ID    string
@@ -294,7 +295,10 @@ func (n *node) stat() stat {
 // drained waits until the bucket has everything.
 func (n *node) drained() {
 	n.t.Helper()
-	require.Eventually(n.t, func() bool { return n.stat().Journal.Blocks == 0 }, patience, 100*time.Millisecond, "the journal is not uploaded")
+	require.Eventually(n.t, func() bool {
+		s := n.stat()
+		return s.Journal.Blocks == 0 && s.Nodes.Waiting == 0
+	}, patience, 100*time.Millisecond, "the journal is not uploaded")
 }
 
 // swallow reads a URL and returns how many bytes there were.

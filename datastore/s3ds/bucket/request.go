@@ -9,6 +9,7 @@ type Request struct {
 	Status   int           // HTTP status, 0 if no answer came
 	Failed   bool          // no complete answer, or a status that says so; a miss (404 on get and head) is no failure
 	Throttle bool          // the server asked for fewer requests
+	Retry    bool          // another attempt at what failed before
 	Sent     int64         // bytes of body sent, as far as they were read
 	Received int64         // bytes of body received
 	Latency  time.Duration // from sending to the header of the answer, or to the failure

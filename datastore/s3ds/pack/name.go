@@ -10,6 +10,8 @@ import (
 const (
 	// Ext ends the name of every pack.
 	Ext = ".car"
+	// extNodes ends the name of a pack of nodes.
+	extNodes = ".nodes" + Ext
 
 	// MaxWriter is the greatest length of a writer's id, in bytes.
 	MaxWriter = 32
@@ -27,13 +29,20 @@ const (
 //	│            └ writer
 //	└ ID: when the pack was begun
 //
-// Numbers are lower-case hexadecimal of fixed width, so names sort by ID.
+// A pack of nodes ends in .nodes.car. Numbers are lower-case hexadecimal of
+// fixed width, so names sort by ID.
 type Name struct {
 	ID          ID
 	Writer      string // 1 to MaxWriter characters of a-z and 0-9
 	IndexOffset int64  // bytes from the start of the pack
 	IndexCRC    uint32 // CRC-32C (Castagnoli) of the bytes of the index
+	// Nodes: the blocks are all inner nodes of DAGs, gathered from other packs.
+	// Who reads one of them soon reads those around it.
+	Nodes bool
 }
+
+// IsNodes reports whether a name is that of a pack of nodes.
+func IsNodes(name string) bool { return strings.HasSuffix(name, extNodes) }
 
 // CheckWriter tells what is wrong with a writer's id, nil if nothing is.
 func CheckWriter(w string) error {
@@ -50,7 +59,11 @@ func CheckWriter(w string) error {
 
 // String formats the name. It is the inverse of [ParseName].
 func (n Name) String() string {
-	return fmt.Sprintf("%s-%s-%012x-%08x%s", n.ID, n.Writer, n.IndexOffset, n.IndexCRC, Ext)
+	ext := Ext
+	if n.Nodes {
+		ext = extNodes
+	}
+	return fmt.Sprintf("%s-%s-%012x-%08x%s", n.ID, n.Writer, n.IndexOffset, n.IndexCRC, ext)
 }
 
 // ParseName reads a name without folders in front. It takes nothing that
@@ -63,6 +76,7 @@ func ParseName(s string) (Name, error) {
 	if !ok {
 		return fail("it does not end in " + Ext)
 	}
+	stem, nodes := strings.CutSuffix(stem, strings.TrimSuffix(extNodes, Ext))
 	f := strings.Split(stem, "-")
 	if len(f) != 4 {
 		return fail("it does not have the four parts id-writer-index-checksum")
@@ -85,7 +99,7 @@ func ParseName(s string) (Name, error) {
 	if err != nil {
 		return fail("index checksum: " + err.Error())
 	}
-	return Name{ID: id, Writer: f[1], IndexOffset: int64(off), IndexCRC: uint32(crc)}, nil
+	return Name{ID: id, Writer: f[1], IndexOffset: int64(off), IndexCRC: uint32(crc), Nodes: nodes}, nil
 }
 
 // ParseID reads what [ID.String] wrote.

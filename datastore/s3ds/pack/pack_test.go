@@ -399,10 +399,20 @@ func TestNames(t *testing.T) {
 		"018bfa2e5c80-n3k7q-000000000045-5bd3f6e2.car",   // no room for a block
 		"018bfa2e5c80-n3k7q-0000020001a3-05bd3f6e2.car",  // checksum too long
 		"x/018bfa2e5c80-n3k7q-0000020001a3-5bd3f6e2.car", // a folder
+		"018bfa2e5c80-n3k7q-0000020001a3-5bd3f6e2.nodes", // half of an extension
+		"018bfa2e5c80-n3k7q-0000020001a3-5bd3f6e2.nodes.nodes.car",
+		"018bfa2e5c80-n3k7q-0000020001a3.nodes-5bd3f6e2.car",
 	} {
 		_, err := pack.ParseName(bad)
 		require.ErrorContains(t, err, "not the name of a pack", bad)
 	}
+	require.False(t, pack.IsNodes(n.String()))
+	n.Nodes = true
+	require.Equal(t, "018bfa2e5c80-n3k7q-0000020001a3-5bd3f6e2.nodes.car", n.String())
+	require.True(t, pack.IsNodes(n.String()))
+	parsed, err := pack.ParseName(n.String())
+	require.NoError(t, err)
+	require.Equal(t, n, parsed)
 }
 
 func TestNamesSortByID(t *testing.T) {

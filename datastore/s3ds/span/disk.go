@@ -33,6 +33,7 @@ type disk struct {
 	doomed  []string  // files to be removed
 	work    chan struct{}
 	done    chan struct{}
+	buf     []byte // of the writer
 	closing bool
 	failing bool
 }
@@ -147,6 +148,7 @@ func parseName(name string) (lo, hi int64, ok bool) {
 func (d *disk) offer(e *extent) {
 	if d.enabled() && !d.closing {
 		d.queue = append(d.queue, e)
+		e.queued = true
 		d.kick()
 	}
 }
@@ -194,6 +196,7 @@ func (d *disk) write(r *Reader) {
 			e := d.queue[0]
 			d.queue = d.queue[1:]
 			if e.gone || e.data == nil {
+				d.served(r, e)
 				continue
 			}
 			need := fileSize(e.o.key, e.size())
@@ -204,6 +207,7 @@ func (d *disk) write(r *Reader) {
 				continue
 			}
 			d.save(r, e, need)
+			d.served(r, e)
 		case d.closing:
 			return
 		default:
@@ -212,6 +216,12 @@ func (d *disk) write(r *Reader) {
 			r.mu.Lock()
 		}
 	}
+}
+
+// served tells who waits that an extent's turn was here.
+func (d *disk) served(r *Reader, e *extent) {
+	e.queued = false
+	r.memory.free.Broadcast()
 }
 
 // evict removes the file that the hand of the clock finds unused.
@@ -241,8 +251,7 @@ func (d *disk) save(r *Reader, e *extent, size int64) {
 	r.mu.Unlock()
 	err := d.writeFile(e, key, data)
 	r.mu.Lock()
-	e.pins--
-	r.memory.free.Broadcast()
+	r.memory.unpin(e)
 	if err != nil {
 		r.stats.CacheWriteFailures++
 		d.state(r, fmt.Errorf("write to cache: %w", err))
@@ -268,7 +277,9 @@ func (d *disk) writeFile(e *extent, key string, data []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(encodeFile(key, e.lo, data))
+	// A copy, in memory that is used again: an implementation may change what it was given to write.
+	d.buf = append(appendHead(d.buf[:0], key, e.lo, data), data...)
+	_, err = f.Write(d.buf)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = d.fs.Rename(path+".tmp", path)
 	}

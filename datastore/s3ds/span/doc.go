@@ -12,13 +12,14 @@
 // front of a file. Streams are told apart by where they read, so any number of readers of one or several packs has one each.
 //
 // Kubo reads a file root first, then each inner node before its leaves, while an add stores leaves, their node, …, root. Both are covered:
-// 256 MiB in blocks of 256 KiB take 23 GETs and move 256.1 MiB (TestCat). What a caller knows about a node it can say with
-// Block.Before: a node stands behind its leaves, so Before brings the last of them with it (TestRange: a Range of 1 MiB in
-// the middle takes 4 GETs without that, of which two are for root and node; 2 with it).
+// 256 MiB in blocks of 256 KiB take 23 GETs and move 256.1 MiB (TestCat). Where nodes have packs of their own (Pack.Nodes), they
+// come with one or two requests, and a caller that knows which leaves belong together says so with Block.Near: a Range of 1 MiB in
+// the middle takes 4 GETs without that, 2 with it (TestRange). One that knows where the file ends (Block.Left) gets nothing behind it (TestEndOfFile), and
+// so may be further ahead: two windows beside the one that is read.
 //
 // # How it is kept
 //
-// A request is cut into extents of up to 1 MiB, which are the unit of memory and of the cache on disk. Waiters get their bytes as they come in;
+// A request is cut into extents of up to 1 MiB, which are the unit of memory (whole ones outside of Go's heap, arena.go) and of the cache on disk. Waiters get their bytes as they come in;
 // readers of one range share its request; a request that nobody waits for is cancelled, unless it runs ahead of a reader who got a block.
 // Extents that are whole go to the disk in the background. No read waits for that: what memory has to give up before
 // the disk took it is not cached, and counted.

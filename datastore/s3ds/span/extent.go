@@ -19,6 +19,9 @@ type object struct {
 	id    objectID
 	key   string // empty until somebody asks for it: the cache on disk knows the id only
 	users int    // reads under way
+	// misses in a row of a pack of nodes, the last one at missed on Reader.clock.
+	misses int
+	missed int64
 	// cells has the extents that begin in each multiple of extentBytes, in no order. They may overlap.
 	cells map[int64][]*extent
 }
@@ -33,14 +36,17 @@ type extent struct {
 	data   []byte // nil unless in memory, or until the first byte comes
 	filled int64  // bytes of data that are here
 	waits  []wait
-	pins   int // who reads data without the lock
+	slot   bool   // data is of the arena
+	pins   int    // who reads data without the lock
+	late   []byte // what data was, when the last of these has ended
 	read   bool
 	mem    *list.Element // in memory.lru
 
-	file  *list.Element // in disk.clock
-	bytes int64         // size of the file
-	used  bool          // since the clock's hand was here
-	gone  bool          // dropped
+	queued bool          // in disk.queue
+	file   *list.Element // in disk.clock
+	bytes  int64         // size of the file
+	used   bool          // since the clock's hand was here
+	gone   bool          // dropped
 }
 
 // wait is somebody who waits for an extent to be filled up to some offset in the pack, or to fail.

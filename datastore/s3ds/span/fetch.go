@@ -68,6 +68,9 @@ func (r *Reader) cancel(f *fetch) {
 
 // fetch begins a request for [lo, hi), of which [from, to) is asked for now.
 func (r *Reader) fetch(o *object, lo, hi, from, to int64, prefetch bool) *fetch {
+	if lo < sectionHeader {
+		lo = 0 // the header of the pack, or who comes near would miss it
+	}
 	f := &fetch{o: o, lo: lo, hi: hi, from: from, to: to, prefetch: prefetch}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	for at := lo; at < hi; {

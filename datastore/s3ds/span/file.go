@@ -37,8 +37,9 @@ func headSize(key string, length int64) int64 {
 
 func fileSize(key string, length int64) int64 { return headSize(key, length) + length }
 
-func encodeFile(key string, lo int64, data []byte) []byte {
-	b := make([]byte, 0, fileSize(key, int64(len(data))))
+// appendHead appends to b what stands in a file in front of the data.
+func appendHead(b []byte, key string, lo int64, data []byte) []byte {
+	begin := len(b)
 	b = append(b, fileMagic...)
 	b = binary.BigEndian.AppendUint64(b, uint64(lo))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
@@ -49,8 +50,7 @@ func encodeFile(key string, lo int64, data []byte) []byte {
 		b = binary.BigEndian.AppendUint32(b, crc32.Checksum(rest[:n], castagnoli))
 		rest = rest[n:]
 	}
-	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return append(b, data...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[begin:], castagnoli))
 }
 
 // decodeHead returns the checksums of the pages, if head is that of the extent that is looked for.
@@ -62,7 +62,7 @@ func decodeHead(head []byte, key string, lo, length int64) (sums []byte, err err
 	if binary.BigEndian.Uint32(sum) != crc32.Checksum(body, castagnoli) {
 		return nil, fmt.Errorf("%w: checksum of its head", errDamaged)
 	}
-	want := encodeFile(key, lo, nil)[:len(fileMagic)+8]
+	want := appendHead(nil, key, lo, nil)[:len(fileMagic)+8]
 	if !bytes.HasPrefix(body, want) {
 		return nil, fmt.Errorf("%w: it is about another place", errDamaged)
 	}

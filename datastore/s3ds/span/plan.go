@@ -5,7 +5,11 @@ import "slices"
 // What a read fetches. A read of a place where nobody reads is random: it gets its block and nothing else, so that random
 // readers pay one request per block and move no byte in vain. A read right behind another one makes a stream: a window is fetched,
 // and each further window is twice as long. A stream goes on in the pack that follows, with the window it has. So 256 MiB in
-// blocks of 256 KiB, cold, from packs of 32 MiB take: 256 KiB, 1, 2, 4 and 8.75 MiB, then 15 times 16 MiB.
+// blocks of 256 KiB, cold, from packs of 32 MiB take: 256 KiB, 1, 2, 4 and 8.75 MiB, then 15 times 16 MiB. A caller who knows what
+// will be read (Block.Near) begins with that for a window: 8 MiB, 8, then 15 times 16 MiB.
+//
+// Packs of nodes are small and read in no order: a miss brings what surrounds it, and four times as much if there was one
+// in the same pack just before.
 const (
 	// near is how far behind the last read the second one of a stream may begin: the headers of sections, an inner node or a
 	// directory in between (kubo's have 9 KiB for 174 links).
@@ -26,13 +30,27 @@ const (
 	// lookahead is how many windows ahead a full stream may jump: to the inner node in front of its next leaves. Kubo's stand behind
 	// 174 leaves of 256 KiB, 44 MiB ahead. What is around them comes with them, for the stream will come by.
 	lookahead = 4
+	// aroundNode is what the first miss in a pack of nodes brings, three quarters of it in front: nodes stand behind those that
+	// they link to. 256 KiB take 3 ms at 90 MB/s, a ninth of what the request takes, and have the nodes of 1 GiB.
+	aroundNode = 256 << 10
+	// nodeMemory is for how many reads a miss in a pack of nodes is remembered.
+	nodeMemory = 256
 	// maxStreams are remembered: kubo walks 32 DAGs at once; more would find neighbours by chance.
 	maxStreams = 64
 	// maxHops is how many packs a distance may span.
 	maxHops = 4
+	// lead is how much is fetched in front of a block because it is expected as well: 22 ms at 90 MB/s, which the block waits for.
+	lead = 2 << 20
 	// island: so much that is here already ends a window; less is fetched again rather than paid for with a request.
 	island = 1 << 20
 )
+
+// farSighted is how many of the largest windows a stream has fetched when two are fetched ahead of the one that is read. A reader is then faster
+// than one connection, and it is known how much it may want: a video that is turned off costs two windows in vain, not three.
+const farSighted = 2
+
+// slack returns how much room in packs so many bytes of a file may take: headers of sections, nodes and directories come in between.
+func slack(n int64) int64 { return n + n/32 + 256<<10 }
 
 // place is a position in a pack.
 type place struct {
@@ -45,6 +63,11 @@ type stream struct {
 	place        // behind the last byte that was read
 	window int64 // that was fetched last; 0 after one read
 	used   int64 // on Reader.clock
+	// left is how many bytes behind place are wanted at most; negative if that is not known.
+	left int64
+	full int // how many of the largest windows were fetched
+	// promised: the window is what a caller said it expects, and not what it has read.
+	promised bool
 }
 
 // distance is how many bytes lie between a place and another one that comes later, in the order of packs; negative if
@@ -77,17 +100,33 @@ func (r *Reader) distance(from place, to Pack, at, limit int64) (d int64, ok boo
 func (r *Reader) plan(o *object, b Block) *fetch {
 	r.clock++
 	end := b.Offset + b.Length
+	if b.Pack.Nodes {
+		if lo, hi := o.gap(b.Offset, end); lo < hi {
+			lo, hi = r.around(o, b, lo, hi)
+			return r.fetch(o, lo, hi, b.Offset, end, false)
+		}
+		return nil
+	}
 	s, sequential, ahead := r.streamOf(b)
 	var f *fetch
+	var promise int64
 	if lo, hi := o.gap(b.Offset, end); lo < hi {
+		if !sequential || s.window < r.maxFetch {
+			// Until a stream has its full window, what the caller knows is better than what it did so far.
+			lo, hi, promise = r.expected(o, b, lo, hi)
+		}
 		switch {
+		case sequential && promise > 0:
+			if s.window = r.grow(s.window, b.Length); s.window > promise {
+				_, hi = r.window(o, b.Pack, lo, hi, s.window, b.left(lo))
+			} else {
+				s.window, s.promised = promise, true
+			}
 		case sequential:
-			s.window = r.grow(s.window, b.Length)
-			lo, hi = r.window(o, b.Pack, lo, hi, s.window)
-		case ahead:
+			s.window, s.promised = r.grow(s.window, b.Length), false
+			lo, hi = r.window(o, b.Pack, lo, hi, s.window, b.left(lo))
+		case ahead && promise == 0:
 			lo, hi = r.windowAround(o, b.Pack, lo, hi)
-		default:
-			lo, hi = r.hinted(o, b, lo, hi)
 		}
 		f = r.fetch(o, lo, hi, b.Offset, end, false)
 	} else if sequential && s.window == 0 {
@@ -97,16 +136,24 @@ func (r *Reader) plan(o *object, b Block) *fetch {
 	switch {
 	case sequential:
 		if d, ok := r.distance(s.place, b.Pack, end, skip+b.Length); ok && d > 0 {
-			s.place = place{b.Pack, end}
+			s.place, s.left = place{b.Pack, end}, b.left(end)
 		}
 		s.used = r.clock
 		r.prefetch(s)
 	case ahead:
 		// The stream goes on where it was.
 	default:
-		r.remember(&stream{place: place{b.Pack, end}, used: r.clock})
+		r.remember(&stream{place: place{b.Pack, end}, left: b.left(end), used: r.clock, window: promise, promised: promise > 0})
 	}
 	return f
+}
+
+// left is how many bytes from a place behind its beginning on are wanted at most; negative if that is not known.
+func (b Block) left(at int64) int64 {
+	if b.Left == 0 {
+		return -1
+	}
+	return max(0, b.Left-(at-b.Offset))
 }
 
 // streamOf finds the stream that a read belongs to: of several the one with the longest window, then the nearest one. Those
@@ -175,14 +222,20 @@ func (r *Reader) border(p Pack, at int64) int64 {
 	return b
 }
 
-// window returns what to fetch from lo on, at least up to hi.
-func (r *Reader) window(o *object, p Pack, lo, hi, size int64) (int64, int64) {
+// window returns what to fetch from lo on, at least up to hi, if so much is left to be wanted.
+func (r *Reader) window(o *object, p Pack, lo, hi, size, left int64) (int64, int64) {
 	end, border := lo+size, r.border(p, lo)
 	if end > border-size/2 {
 		end = border
 	}
-	end = min(max(end, hi), p.End)
-	// Stop where much is here already; leave out what is here at the end.
+	if left >= 0 {
+		end = min(end, lo+slack(left))
+	}
+	return lo, r.untilHere(o, lo, hi, min(max(end, hi), p.End))
+}
+
+// untilHere returns where a request from lo on ends, at hi or later: where much is here already, without what is here at the end.
+func (r *Reader) untilHere(o *object, lo, hi, end int64) int64 {
 	for at := max(hi, lo); at < end; {
 		here := o.next(at, end)
 		missing := o.covered(here, end)
@@ -193,76 +246,143 @@ func (r *Reader) window(o *object, p Pack, lo, hi, size int64) (int64, int64) {
 		at = max(missing, at+1)
 	}
 	_, last := o.gap(lo, end)
-	return lo, max(last, hi)
+	return max(last, hi)
 }
 
 // windowAround returns the division of the pack that [lo, hi) lies in, without what is here at its ends.
 func (r *Reader) windowAround(o *object, p Pack, lo, hi int64) (int64, int64) {
-	begin := lo / r.maxFetch * r.maxFetch
-	if r.border(p, max(0, begin-1)) > begin {
-		begin = max(0, begin-r.maxFetch) // the short rest at the end belongs to the one before
-	}
-	from, to := o.gap(begin, max(hi, r.border(p, lo)))
+	from, to := o.gap(r.division(p, lo), max(hi, r.border(p, lo)))
 	return min(from, lo), max(to, hi)
 }
 
-// hinted returns [lo, hi) with what the caller said it wants soon.
-func (r *Reader) hinted(o *object, b Block, lo, hi int64) (int64, int64) {
-	if b.Before == 0 && b.After == 0 {
-		return lo, hi
+// expected returns [lo, hi) with what the caller expects to read soon, and the window of the stream that begins here; 0 if it is
+// alone. What others fetch and did not read yet has precedence over what is only expected.
+func (r *Reader) expected(o *object, b Block, lo, hi int64) (from, to, window int64) {
+	if b.Near == nil {
+		return lo, hi, 0
 	}
-	from, to := o.gap(max(0, b.Offset-min(b.Before, r.maxFetch)), min(b.Pack.End, b.Offset+b.Length+min(b.After, r.maxFetch)))
+	x := b.Near()
+	if x.Window <= 0 {
+		return lo, hi, 0
+	}
+	x.After = min(x.After, b.Pack.End-hi) // it is a guess
+	begin := max(b.Offset-x.Before, r.division(b.Pack, lo))
+	end := min(hi+x.After, max(hi, r.border(b.Pack, lo)))
+	// The window may cross a border: a short one in front of it would have to be followed by another request at once.
+	from, to = lo, min(hi+x.After, hi+x.Window)
+	window = to - lo
+	if x.Window >= r.maxFetch || end-to < x.Window/2 && end > to {
+		to = end
+	}
+	if lo-begin <= lead {
+		from = begin
+	}
+	if x.Whole && o.next(begin, end) < end {
+		from, to = begin, end
+	}
+	// Not beyond what is here and long: those are two requests anyway.
+	for at := from; at < lo; {
+		here := o.next(at, lo)
+		missing := o.covered(here, lo)
+		if missing-here >= island {
+			from = missing
+		}
+		at = max(missing, at+1)
+	}
+	if left := min(r.maxFetch+r.maxFetch/8, r.aheadLimit()); to-from > left {
+		if hi-from > left/2 {
+			from = lo
+		}
+		to = max(hi, min(to, from+left))
+	}
+	from = min(lo, o.covered(from, lo))
+	return from, r.untilHere(o, from, hi, to), window
+}
+
+// division returns where the part of a pack begins that a place lies in and border ends.
+func (r *Reader) division(p Pack, at int64) int64 {
+	begin := at / r.maxFetch * r.maxFetch
+	if begin > 0 && r.border(p, begin-1) > begin {
+		begin -= r.maxFetch // the short rest at the end belongs to the one before
+	}
+	return begin
+}
+
+// around returns [lo, hi), which is missing in a pack of nodes, with what is missing around it.
+func (r *Reader) around(o *object, b Block, lo, hi int64) (int64, int64) {
+	if o.misses == 0 || r.clock-o.missed > nodeMemory {
+		o.misses = 0
+	}
+	size := min(r.maxFetch, aroundNode<<min(2*o.misses, 20))
+	o.misses, o.missed = o.misses+1, r.clock
+	from, to := o.gap(max(0, hi-size/4*3), min(b.Pack.End, hi+size/4))
 	return min(from, lo), max(to, hi)
 }
 
-// prefetch fetches the next window of a stream if its reader has come near.
+// prefetch fetches the next window of a stream, or two, if its reader has come near. What is left of a file is how much is wanted, not
+// where it lies: an add writes many blocks at once, and so the last ones lie in some order. The end of a file is therefore not looked
+// for in another pack before somebody has asked for a block there.
 func (r *Reader) prefetch(s *stream) {
 	for range 2 {
 		if s.window < prefetchFrom || len(r.fetches) >= max(1, r.o.Concurrency/2) {
 			return
 		}
 		trigger := s.window
-		if s.window < eager {
+		switch {
+		case s.window < eager || s.promised:
 			trigger /= 2
+		case s.left >= 0 && s.full >= farSighted:
+			trigger *= 2
 		}
-		front, ok := r.front(s.place, trigger)
+		front, d, ok := r.front(s.place, trigger)
 		if !ok {
 			return
+		}
+		left := s.left
+		if left >= 0 {
+			if left -= d; left <= 0 || left < r.maxFetch && front.pack.Key != s.pack.Key {
+				return
+			}
 		}
 		size := r.grow(s.window, 0)
 		if size > r.aheadLimit() {
 			return // a smaller window would cost a request more; the next read asks again
 		}
 		o := r.object(front.pack.Key)
-		lo, hi := r.window(o, front.pack, front.at, front.at+1, size)
-		s.window = size
+		lo, hi := r.window(o, front.pack, front.at, front.at+1, size, left)
+		s.window, s.promised = size, false
+		if size == r.maxFetch {
+			s.full++
+		}
 		r.fetch(o, lo, hi, lo, lo, true)
 	}
 }
 
-// front returns the first missing byte at or behind a place, at most reach bytes away, in this pack or those that follow.
-func (r *Reader) front(from place, reach int64) (place, bool) {
+// front returns the first missing byte at or behind a place, at most reach bytes away, in this pack or those that follow, and how far away
+// it is.
+func (r *Reader) front(from place, reach int64) (first place, d int64, ok bool) {
 	p, at := from.pack, from.at
 	for range maxHops {
 		end := min(p.End, at+reach+1)
 		if o, ok := r.objects[idOf(p.Key)]; !ok {
 			if at < end {
-				return place{p, at}, true
+				return place{p, at}, d, true
 			}
 		} else if missing := o.covered(at, end); missing < end {
-			return place{p, missing}, true
+			return place{p, missing}, d + missing - at, true
 		}
 		reach -= p.End - at
+		d += p.End - at
 		if reach < 0 {
-			return place{}, false
+			return place{}, 0, false
 		}
 		next, ok := r.o.Next(p.Key)
 		if !ok {
-			return place{}, false
+			return place{}, 0, false
 		}
 		p, at = next, 0
 	}
-	return place{}, false
+	return place{}, 0, false
 }
 
 // aheadLimit is how much memory data that nobody asked for yet may still take: three quarters, less what is on its way or

@@ -60,6 +60,8 @@ func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Cause} }
 type Pack struct {
 	Key string // of the object
 	End int64  // where its blocks end, in bytes: nothing behind is fetched
+	// Nodes: the pack has inner nodes of DAGs only. Who reads one reads those around it.
+	Nodes bool
 }
 
 // Block says what to read.
@@ -69,9 +71,21 @@ type Block struct {
 	Length int64        // bytes of the block
 	Hash   mh.Multihash // that the bytes must have
 
-	// Before and After are hints: so many bytes in front of the block and behind it are wanted soon. If the block has
-	// to be fetched, they come with the same request. 0 for none.
-	Before, After int64
+	// Near, if it is not nil, says what else the caller expects to be wanted soon. It is asked when the block has to be fetched and
+	// no stream of reads passes here, with a lock held: it must be quick and not call the Reader.
+	Near func() Expected
+	// Left, if it is not 0, is how many bytes are wanted at most by who reads here, from the block's first one on: what is left of a file.
+	// Nothing is fetched far beyond.
+	Left int64
+}
+
+// Expected is what a caller expects to read around a block, in bytes of the same pack.
+type Expected struct {
+	Before, After int64 // what belongs together with the block lies so far in front of it and behind it
+	Window        int64 // so much of that is wanted soon: the first window of a stream
+	// Whole: all of it is wanted sooner or later, perhaps by many readers at once who do not come in order. If some of it is
+	// here already, they are at work, and the rest of the division of the pack comes with one request.
+	Whole bool
 }
 
 // Options of New. The zero value of each number means its default.
@@ -230,7 +244,7 @@ func (r *Reader) Get(ctx context.Context, b Block) ([]byte, error) {
 	doing := func(err error) error {
 		return fmt.Errorf("read object %q, %d bytes at %d: %w", b.Pack.Key, b.Length, b.Offset, err)
 	}
-	if b.Offset < 0 || b.Length < 0 || b.Offset > b.Pack.End-b.Length || b.Before < 0 || b.After < 0 {
+	if b.Offset < 0 || b.Length < 0 || b.Offset > b.Pack.End-b.Length {
 		return nil, doing(fmt.Errorf("block is outside of its pack, which ends at %d", b.Pack.End))
 	}
 	if b.Length > r.o.MemoryBytes/2 {
@@ -328,7 +342,7 @@ func (r *Reader) read(ctx context.Context, b Block, data []byte, again bool) err
 			r.mu.Unlock()
 			copy(into, src)
 			r.mu.Lock()
-			e.pins--
+			r.memory.unpin(e)
 			e.read = true
 			r.memory.touch(e)
 		} else if !r.readDisk(e, at, into) {

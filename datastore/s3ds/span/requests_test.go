@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -43,21 +44,138 @@ func TestCat(t *testing.T) {
 	}
 }
 
-// A Range of 1 MiB in the middle: what the caller says about the inner node makes two GETs of it, without it takes four.
+// A Range of 1 MiB in the middle: two GETs if the nodes are in a pack of their own and the caller says what it expects; four, if not.
 func TestRange(t *testing.T) {
-	for hint, most := range map[int64]int64{0: 4, 4 * mib: 2} {
-		sizes, _ := unixfs(1024, 256<<10)
+	sizes, _ := unixfs(1024, 256<<10)
+	t.Run("nodes among the leaves, nothing expected", func(t *testing.T) {
 		w := newWorld(t, packBytes, sizes...)
 		r := w.reader(t)
-		node := w.blocks[3*175-1] // of leaves 348 to 521, which stand in front of it
-		node.Before = hint
 		w.get(t, r, w.blocks[len(w.blocks)-1])
-		w.get(t, r, node)
-		for leaf := 512; leaf <= 516; leaf++ { // bytes 128 MiB + 100 to 129 MiB + 100
+		w.get(t, r, w.blocks[3*175-1]) // the node of leaves 348 to 521, which stand in front of it
+		for leaf := 512; leaf <= 516; leaf++ {
 			w.get(t, r, w.blocks[leaf+2])
 		}
-		require.LessOrEqual(t, w.gets.Load(), most, "%v", w.requests())
+		require.LessOrEqual(t, w.gets.Load(), int64(4), "%v", w.requests())
+	})
+	t.Run("nodes apart, the rest expected", func(t *testing.T) {
+		var leaves, nodes []int64
+		for _, n := range sizes {
+			if n == 256<<10 {
+				leaves = append(leaves, n)
+			} else {
+				nodes = append(nodes, n)
+			}
+		}
+		w := newWorld(t, packBytes, append(leaves, packBytes)...) // what ends the last pack of leaves
+		n := w.nodes(t, nodes...)
+		r := w.reader(t)
+		w.get(t, r, n[len(n)-1])
+		w.get(t, r, n[2])
+		for leaf := 400; leaf < 410; leaf++ { // 5 that the Range touches, and 5 that kubo asks for besides
+			b := w.blocks[leaf]
+			b.Near = func() Expected { return Expected{After: 40 * mib, Window: 8 * mib, Whole: true} }
+			w.get(t, r, b)
+		}
+		require.LessOrEqual(t, w.gets.Load(), int64(2), "%v", w.requests())
+	})
+}
+
+// A file is read to its end, and what comes behind it is let be; how much that is worth shows without the caller's word.
+func TestEndOfFile(t *testing.T) {
+	var sizes []int64
+	for range 1024 {
+		sizes = append(sizes, 256<<10)
 	}
+	w := newWorld(t, packBytes, sizes...)
+	const file = 400 // blocks: 100 MiB of 256
+	read := func(known bool) (gets, moved int64) {
+		w.reset()
+		r := w.reader(t)
+		for i, b := range w.blocks[:file] {
+			if known {
+				b.Left = int64(file-i) * (256 << 10)
+			}
+			w.get(t, r, b)
+		}
+		require.NoError(t, r.Close())
+		return w.gets.Load(), w.bytes.Load()
+	}
+	gets, moved := read(true)
+	_, blind := read(false)
+	t.Logf("%d GETs; %.1f MiB moved, %.1f without knowing the end", gets, float64(moved)/mib, float64(blind)/mib)
+	require.LessOrEqual(t, gets, int64(12))
+	require.LessOrEqual(t, moved, int64(105*mib))
+}
+
+// An add that writes many blocks at once leaves the last ones of a file in some order. Who reads the one that lies last, and has others to come,
+// does not need the pack behind it, where another file begins.
+func TestEndOfFileInAnyOrder(t *testing.T) {
+	var sizes []int64
+	for range 256 {
+		sizes = append(sizes, 256<<10)
+	}
+	w := newWorld(t, packBytes, sizes...)
+	file := w.blocks[:slices.IndexFunc(w.blocks, func(b Block) bool { return b.Pack.Key != w.packs[0].Key })]
+	order := slices.Clone(file)
+	end := order[len(order)-16:]
+	end[0], end[15] = end[15], end[0]
+	r := w.reader(t, cached(vfs.NewMem(), 512*mib))
+	for range 2 {
+		for i, b := range order {
+			b.Left = int64(len(order)-i) * (256 << 10)
+			w.get(t, r, b)
+		}
+	}
+	require.NoError(t, r.Close())
+	for _, request := range w.requests() {
+		require.Contains(t, request, w.packs[0].Key)
+	}
+}
+
+// A reader of a long file has two windows on their way besides the one that it reads, but not before it has read for a while.
+func TestTwoWindowsAhead(t *testing.T) {
+	var sizes []int64
+	for range 1024 {
+		sizes = append(sizes, 256<<10)
+	}
+	w := newWorld(t, packBytes, sizes...)
+	r := w.reader(t)
+	fetched := func(upTo int) (ahead int64) { // bytes behind the last block that was read
+		for i, b := range w.blocks[:upTo] {
+			b.Left = int64(len(w.blocks)-i) * (256 << 10)
+			w.get(t, r, b)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		last := w.blocks[upTo-1]
+		_, d, ok := r.front(place{last.Pack, last.Offset + last.Length}, 1<<40)
+		require.True(t, ok)
+		return d
+	}
+	require.LessOrEqual(t, fetched(8*4), int64(25*mib), "8 MiB were read")
+	ahead := fetched(128 * 4)
+	require.Greater(t, ahead, int64(32*mib), "128 MiB were read")
+	require.LessOrEqual(t, ahead, int64(50*mib))
+}
+
+// A walk over all nodes of a large store costs a few requests, in whatever order; one that stops early does not move all of it.
+func TestNodes(t *testing.T) {
+	var sizes []int64
+	for range 2_000 {
+		sizes = append(sizes, 9<<10)
+	}
+	w := newWorld(t, packBytes, 1)
+	n := w.nodes(t, sizes...)
+	r := w.reader(t, cached(vfs.NewMem(), 1<<30))
+	w.get(t, r, n[len(n)-1])
+	require.EqualValues(t, 1, w.gets.Load())
+	require.LessOrEqual(t, w.bytes.Load(), int64(256<<10))
+	for _, i := range rand.New(rand.NewPCG(5, 6)).Perm(len(n)) {
+		w.get(t, r, n[i])
+	}
+	t.Logf("%v", w.requests())
+	require.LessOrEqual(t, w.gets.Load(), int64(9))
+	require.LessOrEqual(t, w.bytes.Load(), int64(24*mib))
 }
 
 // Uniformly random reads of a store much larger than the cache: one GET each, and no byte more than asked for.
@@ -185,4 +303,15 @@ func TestOptions(t *testing.T) {
 	cancel()
 	_, err = r.Get(ctx, w.blocks[0])
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// What is expected behind a block is a guess, and may be more than the pack has.
+func TestMoreIsExpectedThanThereIs(t *testing.T) {
+	w := newWorld(t, packBytes, 256<<10, 100<<10)
+	r := w.reader(t)
+	b := w.blocks[0]
+	b.Near = func() Expected { return Expected{After: 300 << 10, Window: 512 << 10} }
+	w.get(t, r, b)
+	w.get(t, r, w.blocks[1])
+	require.Len(t, w.requests(), 1)
 }

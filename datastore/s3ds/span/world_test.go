@@ -55,7 +55,7 @@ func newWorld(t testing.TB, limit int64, sizes ...int64) *world {
 	}
 	for _, n := range sizes {
 		if buf == nil {
-			buf = make([]byte, 69, limit+limit/8)
+			buf = make([]byte, 69, min(limit+limit/8, 64<<20))
 		}
 		buf = append(buf, make([]byte, 40)...)
 		data := make([]byte, n)
@@ -69,6 +69,18 @@ func newWorld(t testing.TB, limit int64, sizes ...int64) *world {
 	end()
 	w.gate = &gate{data: w.data}
 	return w
+}
+
+// nodes adds a pack of nodes of the given sizes, which is behind the others, and returns its blocks.
+func (w *world) nodes(t testing.TB, sizes ...int64) []Block {
+	other := newWorld(t, 1<<40, sizes...)
+	p := other.packs[0]
+	data := w.data
+	data["nodes"] = other.data[p.Key]
+	for i := range other.blocks {
+		other.blocks[i].Pack = Pack{Key: "nodes", End: p.End, Nodes: true}
+	}
+	return other.blocks
 }
 
 func (w *world) next(key string) (Pack, bool) {

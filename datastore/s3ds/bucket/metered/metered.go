@@ -49,7 +49,8 @@ type Counts struct {
 	BytesOut      uint64  // bytes of objects put by callers
 	Requests      uint64  // HTTP requests, retries included
 	Failures      uint64  // requests that failed
-	Throttles     uint64  // requests that were answered with "slow down"
+	Throttles     uint64  // of these: those that were answered with "slow down"
+	Retries       uint64  // requests that were sent because another one had failed
 	BytesReceived uint64  // bytes of request and response bodies on the wire
 	BytesSent     uint64
 	USD           float64
@@ -83,6 +84,9 @@ func (m *Meter) Observe(r bucket.Request) {
 	}
 	if r.Throttle {
 		c.Throttles++
+	}
+	if r.Retry {
+		c.Retries++
 	}
 	c.BytesReceived += uint64(r.Received)
 	c.BytesSent += uint64(r.Sent)

@@ -95,8 +95,8 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	require.EqualValues(t, 1, found["s3ds_bucket_calls_total get miss"])
-	require.EqualValues(t, 1, found["s3ds_bucket_requests_total get"])
-	require.InDelta(t, 0.0004/1000, found["s3ds_bucket_usd_total get"], 1e-12)
+	require.EqualValues(t, 1, found["s3ds_bucket_requests_total get ok"])
+	require.InDelta(t, 0.0004/1000, found["s3ds_bucket_usd_total get ok"], 1e-12)
 }
 
 // closing is a bucket that can be closed.

@@ -538,6 +538,8 @@ func TestEveryAttemptIsObserved(t *testing.T) {
 	require.Len(t, seen, 3)
 	require.True(t, seen[0].Failed && seen[0].Throttle && seen[1].Failed)
 	require.False(t, seen[2].Failed)
+	require.False(t, seen[0].Retry)
+	require.True(t, seen[1].Retry && seen[2].Retry)
 	require.Equal(t, 200, seen[2].Status)
 	require.EqualValues(t, len("content of there"), seen[2].Received)
 	for _, r := range seen {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	x := &exchange{
 		stall: t.stall, cancel: cancel, ctx: ctx, observe: t.observe, began: time.Now(),
-		seen: Request{Op: opOf(req.Context())},
+		seen: Request{Op: opOf(req.Context()), Retry: isRetry(req.Header)},
 	}
 	x.timer = time.AfterFunc(t.stall, func() { cancel(&stalledError{t.stall}) })
 
@@ -71,6 +72,12 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	x.seen.Failed = resp.StatusCode >= 300 && !miss && !empty && !taken
 	resp.Body = &download{ReadCloser: resp.Body, x: x}
 	return resp, nil
+}
+
+// isRetry reads the header in which the SDK tells the server which attempt this is: "attempt=2; max=5".
+func isRetry(h http.Header) bool {
+	attempt, ok := strings.CutPrefix(h.Get("Amz-Sdk-Request"), "attempt=")
+	return ok && attempt != "1" && !strings.HasPrefix(attempt, "1;")
 }
 
 // exchange is one request and its answer.

@@ -1,0 +1,39 @@
+package blocks
+
+import (
+	"github.com/ipfs/kubo/core"
+	"github.com/ipfs/kubo/core/node"
+	"github.com/ipfs/kubo/plugin"
+	"github.com/ipfs/kubo/plugin/loader"
+	"github.com/ipfs/kubo/repo"
+	"go.uber.org/fx"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/version"
+	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
+	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
+)
+
+func init() { loader.Preload(fxPlugin{}) }
+
+type fxPlugin struct{}
+
+var _ plugin.PluginFx = fxPlugin{}
+
+func (fxPlugin) Name() string                   { return "ipfs-aws-blocks" }
+func (fxPlugin) Version() string                { return version.Version }
+func (fxPlugin) Init(*plugin.Environment) error { return nil }
+
+func (fxPlugin) Options(info core.FXNodeInfo) ([]fx.Option, error) {
+	return append(info.FXOptions, fx.Decorate(decorateBlocks), fx.Decorate(decorateRepo)), nil
+}
+
+// decorateBlocks puts the decorators around kubo's base blockstore, the innermost
+// first.
+func decorateBlocks(base node.BaseBlocks) node.BaseBlocks {
+	return adds.Blocks(base)
+}
+
+// decorateRepo does the same with the repo.
+func decorateRepo(base repo.Repo, lc fx.Lifecycle) repo.Repo {
+	return adds.Repo(swap.Repo(base, lc))
+}
