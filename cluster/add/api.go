@@ -1,8 +1,10 @@
 package add
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 
@@ -11,9 +13,13 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	"github.com/ipfs-cluster/ipfs-cluster/api/common"
 	"github.com/ipfs-cluster/ipfs-cluster/api/rest"
+	"github.com/ipfs/go-cid"
 	logging "github.com/ipfs/go-log/v2"
 	rpc "github.com/libp2p/go-libp2p-gorpc"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
 )
 
 var logger = logging.Logger("cluster-aws")
@@ -22,6 +28,14 @@ var logger = logging.Logger("cluster-aws")
 // by name or ID, separated by commas.
 const MissingTrailer = "X-Cluster-Missing"
 
+// readBuffer is how many bytes of a request are read at a time.
+const readBuffer = 128 << 10
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
 // Options are what the route needs to know of the cluster.
 type Options struct {
 	// ReplicationMin is how many copies there must be unless a request says so;
@@ -29,24 +43,34 @@ type Options struct {
 	ReplicationMin int
 	// Name returns a peer's name, or "".
 	Name func(peer.ID) string
+	// Host reaches the other peers.
+	Host host.Host
+	// Node is this peer's IPFS node.
+	Node *kubo.Client
 }
 
-// NewAPI returns an API component that serves /add alone, with the listener,
-// credentials and headers of cfg.
-func NewAPI(ctx context.Context, cfg *rest.Config, opts Options) (*common.API, error) {
+// NewAPI returns an API component that says 204 to whoever may POST to /add,
+// with the listener, credentials and headers of cfg; and the handler that then
+// serves the request (see gate.Options).
+func NewAPI(ctx context.Context, cfg *rest.Config, opts Options) (*common.API, http.Handler, error) {
 	h := &handler{opts: opts}
 	var err error
 	h.api, err = common.NewAPI(ctx, &cfg.Config, func(c *rpc.Client) []common.Route {
 		h.rpc = c
-		return []common.Route{{Name: "Add", Method: http.MethodPost, Pattern: "/add", HandlerFunc: h.add}}
+		return []common.Route{{Name: "Add", Method: http.MethodPost, Pattern: "/add", HandlerFunc: h.grant}}
 	})
-	return h.api, err
+	return h.api, h, err
 }
 
 type handler struct {
 	api  *common.API
 	rpc  *rpc.Client
 	opts Options
+}
+
+// grant is the component's route. It is reached with credentials only.
+func (h *handler) grant(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // added is one object of an answer: ipfs-cluster's, and in the last one who
@@ -56,7 +80,10 @@ type added struct {
 	Missing []Missing `json:"missing,omitempty"`
 }
 
-func (h *handler) add(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP serves an add.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The parser reads 4 KiB at a time, each a system call without this.
+	r.Body = readCloser{bufio.NewReaderSize(r.Body, readBuffer), r.Body}
 	reader, err := r.MultipartReader()
 	if err != nil {
 		h.api.SendResponse(w, http.StatusBadRequest, err, nil)
@@ -77,7 +104,7 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 	if minimum == 0 {
 		minimum = h.opts.ReplicationMin
 	}
-	fan := newFanout(r.Context(), &overRPC{h.rpc}, params, minimum)
+	fan := newFanout(r.Context(), &overRPC{h.rpc, h.opts.Host, h.opts.Node}, params, minimum)
 	defer func() { _ = fan.Close() }() // has nothing to report
 	output := make(chan api.AddedOutput, window)
 	a := newAnswer(w, params.StreamChannels)
@@ -184,7 +211,11 @@ func (a *answer) end(missing []Missing, err error) {
 }
 
 // overRPC is the cluster as its components see it.
-type overRPC struct{ *rpc.Client }
+type overRPC struct {
+	*rpc.Client
+	host host.Host
+	node *kubo.Client
+}
 
 func (c *overRPC) Self() peer.ID { return c.ID() }
 
@@ -194,11 +225,41 @@ func (c *overRPC) Allocate(ctx context.Context, opts api.PinOptions) ([]peer.ID,
 
 func (c *overRPC) Pin(ctx context.Context, pin api.Pin) error { return adder.Pin(ctx, c.Client, pin) }
 
-func (c *overRPC) Stream(ctx context.Context, dest peer.ID, blocks <-chan api.NodeWithMeta) error {
-	replies := make(chan struct{}) // never used by this call
-	go func() {
-		for range replies {
+func (c *overRPC) Stream(ctx context.Context, dests []peer.ID, blocks <-chan api.NodeWithMeta) []error {
+	if dests[0] == c.Self() {
+		_, err := c.node.Import(ctx, take(ctx, blocks))
+		if err == nil {
+			err = context.Cause(ctx)
 		}
-	}()
-	return c.Client.Stream(ctx, dest, "IPFSConnector", "BlockStream", blocks, replies)
+		return []error{err}
+	}
+	errs := make([]error, len(dests))
+	car := kubo.NewCAR(take(ctx, blocks))
+	if car == nil {
+		for i := range errs {
+			errs[i] = context.Cause(ctx)
+		}
+		return errs
+	}
+	return send(ctx, c.host, dests, car, car.Blocks)
+}
+
+func (c *overRPC) Copy(ctx context.Context, dest peer.ID, root cid.Cid, moved func()) error {
+	car, err := c.node.ExportCAR(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = car.Close() }() // it was read
+	return send(ctx, c.host, []peer.ID{dest}, noticed{car, moved}, nil)[0]
+}
+
+// noticed calls a function at every read.
+type noticed struct {
+	io.Reader
+	read func()
+}
+
+func (n noticed) Read(p []byte) (int, error) {
+	n.read()
+	return n.Reader.Read(p)
 }

@@ -25,14 +25,7 @@ func Connect(inner ipfscluster.IPFSConnector, node *kubo.Client) *Connector {
 // BlockStream stores the blocks on the node until the channel is closed. They
 // are stored when it returns nil.
 func (c *Connector) BlockStream(ctx context.Context, blocks <-chan api.NodeWithMeta) error {
-	_, err := c.node.Import(ctx, func() (kubo.Block, bool) {
-		select {
-		case b, ok := <-blocks:
-			return kubo.Block{Cid: b.Cid.Cid, Data: b.Data}, ok
-		case <-ctx.Done():
-			return kubo.Block{}, false
-		}
-	})
+	_, err := c.node.Import(ctx, take(ctx, blocks))
 	if err == nil {
 		err = context.Cause(ctx)
 	}

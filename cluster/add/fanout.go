@@ -37,9 +37,13 @@ type Missing struct {
 type cluster interface {
 	// Allocate chooses the peers for a pin with these options.
 	Allocate(context.Context, api.PinOptions) ([]peer.ID, error)
-	// Stream sends blocks to a peer's node until the channel is closed, and
-	// returns when they are stored there.
-	Stream(ctx context.Context, dest peer.ID, blocks <-chan api.NodeWithMeta) error
+	// Stream sends blocks to the nodes of one or two peers until the channel is
+	// closed, and returns when they are stored there, with an error for each peer
+	// where they are not. The first peer passes on to the second what it receives.
+	Stream(ctx context.Context, dests []peer.ID, blocks <-chan api.NodeWithMeta) []error
+	// Copy sends everything below a CID from this peer's node to another one's. It
+	// calls moved whenever a part of it has been taken.
+	Copy(ctx context.Context, dest peer.ID, root cid.Cid, moved func()) error
 	// Pin adds a pin to the pinset.
 	Pin(context.Context, api.Pin) error
 	// Self is this peer.
@@ -60,19 +64,27 @@ type Fanout struct {
 
 	allocated []peer.ID
 	dests     []*destination
+	lanes     []*lane
 	recent    [2]cid.Cid
 	closeOnce sync.Once
 }
 
 // destination is one peer that receives the blocks.
 type destination struct {
-	id     peer.ID
+	id  peer.ID
+	err error // why it does not hold the content; valid when its lane has ended
+}
+
+// lane is one stream of blocks to one or two destinations. Encrypting what goes
+// out is most of what an add costs the peer where it arrives, so two of its
+// destinations share that: it sends to one, and that one to the other.
+type lane struct {
+	dests  []*destination
 	blocks chan api.NodeWithMeta
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when err is set
-	err    error
-	failed bool // the source has noticed
+	done   chan struct{} // closed when the errors of the destinations are set
+	failed bool          // the source has noticed that it ended early
 }
 
 // newFanout returns a Fanout for one add. ctx ends it; minimum is the fewest
@@ -105,20 +117,43 @@ func (f *Fanout) start(ctx context.Context) error {
 		f.minimum = 1
 	}
 	f.allocated = allocated
-	for _, id := range targets {
-		dctx, cancel := context.WithCancelCause(f.ctx)
-		d := &destination{id: id, blocks: make(chan api.NodeWithMeta, window), ctx: dctx, cancel: cancel, done: make(chan struct{})}
-		go func() {
-			defer close(d.done)
-			d.err = f.cluster.Stream(dctx, d.id, d.blocks)
-			if cause := context.Cause(dctx); cause != nil {
-				d.err = cause // says more than "canceled"
-			}
-			cancel(d.err)
-		}()
-		f.dests = append(f.dests, d)
+	for _, ids := range lanes(self, targets) {
+		f.open(ids)
 	}
 	return nil
+}
+
+// lanes divides the destinations up. Two share a lane only if this peer's own
+// node receives the content as well: it can then make up for a first one that
+// fails the second.
+func lanes(self peer.ID, targets []peer.ID) [][]peer.ID {
+	if !slices.Contains(targets, self) {
+		return slices.Collect(slices.Chunk(targets, 1))
+	}
+	others := slices.DeleteFunc(slices.Clone(targets), func(id peer.ID) bool { return id == self })
+	return append([][]peer.ID{{self}}, slices.Collect(slices.Chunk(others, 2))...)
+}
+
+func (f *Fanout) open(ids []peer.ID) {
+	ctx, cancel := context.WithCancelCause(f.ctx)
+	l := &lane{blocks: make(chan api.NodeWithMeta, window), ctx: ctx, cancel: cancel, done: make(chan struct{})}
+	for _, id := range ids {
+		l.dests = append(l.dests, &destination{id: id})
+	}
+	f.dests = append(f.dests, l.dests...)
+	f.lanes = append(f.lanes, l)
+	go func() {
+		defer close(l.done)
+		for i, err := range f.cluster.Stream(ctx, ids, l.blocks) {
+			l.dests[i].err = err
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			for _, d := range l.dests {
+				d.err = cause // says more than "canceled"
+			}
+		}
+		cancel(nil)
+	}()
 }
 
 // Add sends a block to every destination that is left. It fails if too few are.
@@ -127,23 +162,23 @@ func (f *Fanout) Add(ctx context.Context, node ipld.Node) error {
 	if slices.Contains(f.recent[:], node.Cid()) {
 		return nil
 	}
-	if f.dests == nil {
+	if f.lanes == nil {
 		if err := f.start(ctx); err != nil {
 			return err
 		}
 	}
 	f.recent[0], f.recent[1] = f.recent[1], node.Cid()
 	block := adder.IpldNodeToNodeWithMeta(node)
-	for _, d := range f.dests {
-		if d.failed {
+	for _, l := range f.lanes {
+		if l.failed {
 			continue
 		}
-		if err := f.send(ctx, d, block); err != nil {
+		if err := f.send(ctx, l, block); err != nil {
 			return err
 		}
 	}
-	if left := f.left(); left < f.minimum {
-		return f.tooFew(left)
+	if n := f.reachable(); n < f.minimum {
+		return f.tooFew(n)
 	}
 	return nil
 }
@@ -158,26 +193,26 @@ func (f *Fanout) AddMany(ctx context.Context, nodes []ipld.Node) error {
 	return nil
 }
 
-// send passes one block to one destination, or marks it as failed. An error
-// means that the add as a whole has ended.
-func (f *Fanout) send(ctx context.Context, d *destination, block api.NodeWithMeta) error {
+// send passes one block to one lane, or marks it as failed. An error means that
+// the add as a whole has ended.
+func (f *Fanout) send(ctx context.Context, l *lane, block api.NodeWithMeta) error {
 	select {
-	case <-d.done:
-		d.failed = true
+	case <-l.done:
+		l.failed = true
 		return nil
-	case d.blocks <- block:
+	case l.blocks <- block:
 		return nil
 	default:
 	}
 	stalled := time.NewTimer(f.stall)
 	defer stalled.Stop()
 	select {
-	case d.blocks <- block:
-	case <-d.done:
-		d.failed = true
+	case l.blocks <- block:
+	case <-l.done:
+		l.failed = true
 	case <-stalled.C:
-		d.failed = true
-		d.cancel(fmt.Errorf("it took no block for %s", f.stall))
+		l.failed = true
+		l.cancel(fmt.Errorf("it took no block for %s", f.stall))
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-f.ctx.Done():
@@ -190,12 +225,12 @@ func (f *Fanout) send(ctx context.Context, d *destination, block api.NodeWithMet
 // root. Destinations that the rest had to wait for too long are left behind.
 func (f *Fanout) Finalize(ctx context.Context, root api.Cid) (api.Cid, error) {
 	f.closeChannels()
-	held, err := f.await(ctx)
-	if err != nil {
+	if err := f.await(ctx); err != nil {
 		return root, err
 	}
-	if held < f.minimum {
-		return root, f.tooFew(held)
+	f.makeUp(ctx, root.Cid)
+	if n := f.held(); n < f.minimum {
+		return root, f.tooFew(n)
 	}
 	if f.params.NoPin {
 		return root, nil
@@ -205,59 +240,96 @@ func (f *Fanout) Finalize(ctx context.Context, root api.Cid) (api.Cid, error) {
 	return root, f.cluster.Pin(ctx, pin)
 }
 
-// await returns how many destinations have stored everything. Each may take
-// as long as it goes on storing, but no longer than the stall limit after the
-// first one was done.
-func (f *Fanout) await(ctx context.Context) (held int, err error) {
-	ready := make(chan *destination, len(f.dests))
-	waiting := 0
-	for _, d := range f.dests {
-		if d.failed {
-			continue
-		}
-		waiting++
-		go func() { <-d.done; ready <- d }()
+// await returns when all lanes have ended. Each may take as long as it goes on
+// storing, but no longer than the stall limit after the first one was done.
+func (f *Fanout) await(ctx context.Context) error {
+	ready := make(chan *lane, len(f.lanes))
+	for _, l := range f.lanes {
+		go func() { <-l.done; ready <- l }()
 	}
 	var late <-chan time.Time
-	for waiting > 0 {
-		select {
-		case d := <-ready:
-			waiting--
-			if d.err != nil {
-				d.failed = true
-				continue
-			}
-			held++
-			if late == nil {
-				timer := time.NewTimer(f.stall)
-				defer timer.Stop()
-				late = timer.C
-			}
-		case <-late:
-			for _, d := range f.dests {
-				select {
-				case <-d.done:
-					d.failed = d.failed || d.err != nil
-				default:
-					d.failed = true
-					d.cancel(fmt.Errorf("it was not done %s after the first one", f.stall))
+	for range f.lanes {
+		for waiting := true; waiting; {
+			select {
+			case l := <-ready:
+				waiting = false
+				if late == nil && slices.ContainsFunc(l.dests, func(d *destination) bool { return d.err == nil }) {
+					timer := time.NewTimer(f.stall)
+					defer timer.Stop()
+					late = timer.C
 				}
+			case <-late:
+				for _, l := range f.lanes {
+					l.cancel(fmt.Errorf("it was not done %s after the first one", f.stall))
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-f.ctx.Done():
+				return context.Cause(f.ctx)
 			}
-			return f.left(), nil
-		case <-ctx.Done():
-			return held, context.Cause(ctx)
-		case <-f.ctx.Done():
-			return held, context.Cause(f.ctx)
 		}
 	}
-	return held, nil
+	return nil
 }
 
-// left counts the destinations that have not failed.
-func (f *Fanout) left() int {
+// makeUp sends what is pinned once more, from this peer's node, to those who
+// shared a lane and do not hold it: it may have been the other one's fault. All
+// lanes have ended.
+func (f *Fanout) makeUp(ctx context.Context, root cid.Cid) {
+	if !slices.ContainsFunc(f.dests, func(d *destination) bool { return d.id == f.cluster.Self() && d.err == nil }) {
+		return
+	}
+	var copies sync.WaitGroup
+	for _, l := range f.lanes {
+		if len(l.dests) == 1 {
+			continue
+		}
+		for _, d := range l.dests {
+			if d.err != nil {
+				copies.Go(func() { d.err = f.copy(ctx, d, root) })
+			}
+		}
+	}
+	copies.Wait()
+}
+
+// copy sends the content from this peer's node to one destination, for as long
+// as that takes some of it within the stall limit.
+func (f *Fanout) copy(ctx context.Context, d *destination, root cid.Cid) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(f.ctx, func() { cancel(context.Cause(f.ctx)) })()
+	stalled := time.AfterFunc(f.stall, func() { cancel(fmt.Errorf("it took no block for %s", f.stall)) })
+	defer stalled.Stop()
+	if err := f.cluster.Copy(ctx, d.id, root, func() { stalled.Reset(f.stall) }); err != nil {
+		return fmt.Errorf("%w; once more: %w", d.err, err)
+	}
+	return nil
+}
+
+// reachable counts the destinations whose lanes have not failed, and those that
+// can be made up for. It is for the time before the lanes have ended.
+func (f *Fanout) reachable() int {
+	n, whole := 0, false
+	for _, l := range f.lanes {
+		whole = whole || !l.failed && l.dests[0].id == f.cluster.Self()
+	}
+	for _, l := range f.lanes {
+		switch {
+		case !l.failed:
+			n += len(l.dests)
+		case len(l.dests) > 1 && whole:
+			n++ // one of two may have failed the other
+		}
+	}
+	return n
+}
+
+// held counts the destinations that hold the content. All lanes have ended.
+func (f *Fanout) held() int {
 	n := 0
 	for _, d := range f.dests {
-		if !d.failed {
+		if d.err == nil {
 			n++
 		}
 	}
@@ -268,17 +340,24 @@ func (f *Fanout) left() int {
 // Finalize.
 func (f *Fanout) Missing() []Missing {
 	var out []Missing
-	for _, d := range f.dests {
-		if !d.failed {
-			continue
+	for _, l := range f.lanes {
+		for _, d := range l.dests {
+			if err := l.why(d); err != nil {
+				out = append(out, Missing{Peer: d.id, Error: err.Error()})
+			}
 		}
-		m := Missing{Peer: d.id, Error: "it ended before the add did"}
-		if cause := context.Cause(d.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-			m.Error = cause.Error()
-		}
-		out = append(out, m)
 	}
 	return out
+}
+
+// why is the error of a destination of the lane, as far as it is known.
+func (l *lane) why(d *destination) error {
+	select {
+	case <-l.done:
+		return d.err
+	default:
+		return context.Cause(l.ctx)
+	}
 }
 
 func (f *Fanout) tooFew(left int) error {
@@ -291,16 +370,16 @@ func (f *Fanout) tooFew(left int) error {
 
 func (f *Fanout) closeChannels() {
 	f.closeOnce.Do(func() {
-		for _, d := range f.dests {
-			close(d.blocks)
+		for _, l := range f.lanes {
+			close(l.blocks)
 		}
 	})
 }
 
 // Close ends all streams that are still running.
 func (f *Fanout) Close() error {
-	for _, d := range f.dests {
-		d.cancel(context.Canceled)
+	for _, l := range f.lanes {
+		l.cancel(context.Canceled)
 	}
 	f.closeChannels()
 	return nil

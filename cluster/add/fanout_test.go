@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	dag "github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 )
@@ -20,7 +23,10 @@ type peers struct {
 	ids    []peer.ID
 	stream map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error
 
+	copy map[peer.ID]func(context.Context, func()) error
+
 	mu     sync.Mutex
+	lanes  [][]peer.ID
 	held   map[peer.ID]int
 	pinned []api.Pin
 }
@@ -36,23 +42,44 @@ func (p *peers) Pin(_ context.Context, pin api.Pin) error {
 	return nil
 }
 
-func (p *peers) Stream(ctx context.Context, dest peer.ID, blocks <-chan api.NodeWithMeta) error {
-	if f := p.stream[dest]; f != nil {
-		return f(ctx, blocks)
+// Stream gives every destination of a lane its own stream. The lane ends when the
+// first destination does, as one that is killed takes the second with it.
+func (p *peers) Stream(ctx context.Context, dests []peer.ID, blocks <-chan api.NodeWithMeta) []error {
+	p.mu.Lock()
+	p.lanes = append(p.lanes, dests)
+	p.mu.Unlock()
+	if f := p.stream[dests[0]]; f != nil {
+		err := f(ctx, blocks)
+		return slices.Repeat([]error{err}, len(dests))
 	}
+	errs := make([]error, len(dests))
 	for range blocks {
 		p.mu.Lock()
-		p.held[dest]++
+		for _, d := range dests {
+			p.held[d]++
+		}
 		p.mu.Unlock()
 	}
-	return nil
+	for i, d := range dests[1:] {
+		if f := p.stream[d]; f != nil {
+			errs[i+1] = f(ctx, blocks)
+		}
+	}
+	return errs
+}
+
+func (p *peers) Copy(ctx context.Context, dest peer.ID, _ cid.Cid, moved func()) error {
+	if f := p.copy[dest]; f != nil {
+		return f(ctx, moved)
+	}
+	return errors.New("reach the peer: refused")
 }
 
 const blockCount = 3 * window
 
 // add sends blocks through a Fanout, as the adder does.
 func add(t *testing.T, p *peers, params api.AddParams, minimum int) (*Fanout, error) {
-	p.held = map[peer.ID]int{}
+	p.held, p.lanes = map[peer.ID]int{}, nil
 	f := newFanout(context.Background(), p, params, minimum)
 	f.stall = 20 * time.Millisecond
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
@@ -81,6 +108,102 @@ func TestAllDestinationsGetEverything(t *testing.T) {
 	require.Equal(t, map[peer.ID]int{"a": blockCount, "self": blockCount, "c": blockCount}, p.held)
 	require.Len(t, p.pinned, 1)
 	require.Equal(t, []peer.ID{"a", "self", "c"}, f.Allocations())
+}
+
+func TestTwoDestinationsShareALane(t *testing.T) {
+	for _, c := range []struct{ targets, lanes string }{
+		{"self", "[[self]]"},
+		{"a", "[[a]]"},
+		{"a self", "[[self] [a]]"},
+		{"a self b", "[[self] [a b]]"},
+		{"a b c d self", "[[self] [a b] [c d]]"},
+		{"a b c self", "[[self] [a b] [c]]"},
+		{"a b c", "[[a] [b] [c]]"}, // nobody could make up for a
+	} {
+		var targets []peer.ID
+		for _, id := range strings.Fields(c.targets) {
+			targets = append(targets, peer.ID(id))
+		}
+		var got [][]string
+		for _, lane := range lanes("self", targets) {
+			var ids []string
+			for _, id := range lane {
+				ids = append(ids, string(id))
+			}
+			got = append(got, ids)
+		}
+		require.Equal(t, c.lanes, fmt.Sprint(got), c.targets)
+	}
+}
+
+func TestWhatSharedALaneWithOneThatFailedIsMadeUpFor(t *testing.T) {
+	takes := func(n int, err error) func(context.Context, <-chan api.NodeWithMeta) error {
+		return func(_ context.Context, blocks <-chan api.NodeWithMeta) error {
+			for range n {
+				<-blocks
+			}
+			return err
+		}
+	}
+	slow := func(_ context.Context, moved func()) error {
+		for range 10 {
+			time.Sleep(10 * time.Millisecond) // longer than the stall limit in all
+			moved()
+		}
+		return nil
+	}
+	killed := errors.New("stream reset")
+	for _, c := range []struct {
+		name    string
+		stream  map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error
+		copy    map[peer.ID]func(context.Context, func()) error
+		minimum int
+		missing map[peer.ID]string
+		fails   string
+	}{
+		{name: "the first is killed", minimum: 2,
+			stream:  map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{"a": takes(2, killed)},
+			copy:    map[peer.ID]func(context.Context, func()) error{"b": slow},
+			missing: map[peer.ID]string{"a": "stream reset; once more: reach the peer: refused"}},
+		{name: "the first is back", minimum: 3,
+			stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{"a": takes(blockCount, killed)},
+			copy:   map[peer.ID]func(context.Context, func()) error{"a": slow, "b": slow}},
+		{name: "the second fails", minimum: 2,
+			stream:  map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{"b": takes(0, errors.New("disk full"))},
+			missing: map[peer.ID]string{"b": "disk full; once more: reach the peer: refused"}},
+		{name: "the second stands still", minimum: 2,
+			stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{"a": takes(2, killed)},
+			copy: map[peer.ID]func(context.Context, func()) error{"b": func(ctx context.Context, _ func()) error {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}},
+			fails: "it took no block for 20ms"},
+		{name: "this peer's own node fails", minimum: 1,
+			stream: map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error{"self": takes(1, errors.New("no space")), "a": takes(2, killed)},
+			copy:   map[peer.ID]func(context.Context, func()) error{"a": slow, "b": slow},
+			fails:  "only 0 of 3 destinations are left"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &peers{ids: []peer.ID{"a", "", "b"}, stream: c.stream, copy: c.copy}
+			f, err := add(t, p, api.DefaultAddParams(), c.minimum)
+			if c.fails != "" {
+				require.ErrorContains(t, err, c.fails)
+				require.Empty(t, p.pinned)
+				return
+			}
+			require.NoError(t, err)
+			missing := map[peer.ID]string{}
+			for _, m := range f.Missing() {
+				missing[m.Peer] = m.Error
+			}
+			if c.missing == nil {
+				c.missing = missing
+				require.Empty(t, missing)
+			}
+			require.Equal(t, c.missing, missing)
+			require.Len(t, p.pinned, 1)
+		})
+	}
 }
 
 func TestADestinationThatFailsIsNamed(t *testing.T) {

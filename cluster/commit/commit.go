@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/api"
-	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
 	"github.com/ipfs-cluster/ipfs-cluster/state"
 )
 
@@ -19,17 +19,16 @@ var ErrShuttingDown = errors.New("this peer is shutting down: try another one")
 // bounds how long a shutdown waits for a start.
 const loadWait = 5 * time.Second
 
-// Consensus is ipfs-cluster's consensus with changes in groups. Its methods are
+// Consensus is a consensus with changes in groups. Its methods are
 // safe for concurrent use.
 type Consensus struct {
-	*crdt.Consensus
+	ipfscluster.Consensus
 	queue *queue
 }
 
 // Wrap returns the consensus with changes in groups of up to max operations.
-// The inner one must be configured for batching, and nobody else may log
-// changes to it.
-func Wrap(inner *crdt.Consensus, max int) *Consensus {
+// The inner one's State must take batches, and nobody else may log changes to it.
+func Wrap(inner ipfscluster.Consensus, max int) *Consensus {
 	return &Consensus{Consensus: inner, queue: newQueue(max, func(ctx context.Context) (batch, error) {
 		ctx, cancel := context.WithTimeout(ctx, loadWait)
 		defer cancel()
@@ -53,6 +52,16 @@ func (c *Consensus) LogPin(ctx context.Context, pin api.Pin) error {
 // LogUnpin removes a pin. The removal is durable when LogUnpin returns nil.
 func (c *Consensus) LogUnpin(ctx context.Context, pin api.Pin) error {
 	return c.queue.log(ctx, operation{pin: pin, remove: true})
+}
+
+// Last returns the CID of the newest change that this process has written, and
+// whether it removed the pin; ok is false if there was none. A peer that knows
+// it has received all that was written before.
+func (c *Consensus) Last() (cid api.Cid, removed, ok bool) {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	last := c.queue.last
+	return last.pin.Cid, last.remove, last.done != nil
 }
 
 // Shutdown finishes the changes that were taken, and shuts the inner consensus
@@ -86,6 +95,7 @@ type queue struct {
 	mu      sync.Mutex
 	closed  bool
 	waiting []operation
+	last    operation     // of the newest group that was committed
 	work    chan struct{} // has room for one: something is waiting, or closed
 }
 
@@ -197,6 +207,9 @@ func (q *queue) commit(group []operation) {
 		answer(added, fmt.Errorf("write the change to the pinset: %w", err))
 		return
 	}
+	q.mu.Lock()
+	q.last = added[len(added)-1]
+	q.mu.Unlock()
 	answer(added, nil)
 }
 

@@ -156,6 +156,29 @@ func TestAFailedOperationFailsAlone(t *testing.T) {
 	require.Equal(t, [][]string{{"+first"}, {"+a", "+b"}}, p.commits)
 }
 
+func TestTheLastChangeIsKnown(t *testing.T) {
+	p, q := start(t, 100)
+	c := &Consensus{queue: q}
+	_, _, ok := c.Last()
+	require.False(t, ok)
+	close(p.gate)
+	require.NoError(t, q.log(context.Background(), pin(t, "a")))
+	last, removed, ok := c.Last()
+	require.True(t, ok)
+	require.Equal(t, testCid(t, "a"), last)
+	require.False(t, removed)
+	unpin := pin(t, "a")
+	unpin.remove = true
+	require.NoError(t, q.log(context.Background(), unpin))
+	_, removed, ok = c.Last()
+	require.True(t, ok && removed)
+	p.fail = errors.New("disk full")
+	require.Error(t, q.log(context.Background(), pin(t, "b")))
+	last, _, _ = c.Last()
+	require.Equal(t, testCid(t, "a"), last, "b was not written")
+	q.close()
+}
+
 func TestAFailedCommitFailsAll(t *testing.T) {
 	p, q := start(t, 100)
 	p.fail = errors.New("disk full")

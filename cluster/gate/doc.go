@@ -7,7 +7,8 @@
 // byte: credentials (which the component checks), streaming bodies in both
 // directions at once (an add is answered while it is being sent), and trailers
 // (an add that fails late says so in one). The price is one copy of the bytes
-// over loopback.
+// over loopback; bodies for which that is too much go to a handler in this
+// process when the component has granted the request.
 //
 // When the gate drains, new requests are answered 503 with Retry-After, and
 // those in flight are finished.

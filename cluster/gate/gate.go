@@ -19,6 +19,10 @@ import (
 // balancer has found another peer by then.
 const RetryAfter = 5 * time.Second
 
+// writeBuffer holds a piece of a request and its frame, so that they are one
+// system call: bodies are passed on in pieces of 32 KiB.
+const writeBuffer = 36 << 10
+
 // Options are the limits of the public side. Zero means none.
 type Options struct {
 	TLS               *tls.Config
@@ -29,6 +33,11 @@ type Options struct {
 	MaxHeaderBytes    int
 	// Routes sends paths to backends (host:port) of their own.
 	Routes map[string]string
+	// Bodies are the handlers of POST requests to paths whose bodies are worth a
+	// shortcut. The component is asked first, with the request's header alone; if
+	// it answers 204, the handler gets the request, and the component's header
+	// for the answer. Any other answer is the client's.
+	Bodies map[string]http.Handler
 	// Log receives what goes wrong between the gate and the component.
 	Log *log.Logger
 }
@@ -37,6 +46,7 @@ type Options struct {
 type Gate struct {
 	server *http.Server
 	proxy  *httputil.ReverseProxy
+	bodies map[string]http.Handler
 	served sync.WaitGroup
 
 	mu       sync.Mutex
@@ -47,7 +57,7 @@ type Gate struct {
 
 // Open serves the listeners and passes requests on to backend (host:port).
 func Open(listeners []net.Listener, backend string, opts Options) *Gate {
-	g := &Gate{empty: make(chan struct{})}
+	g := &Gate{empty: make(chan struct{}), bodies: opts.Bodies}
 	target := &url.URL{Scheme: "http", Host: backend}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -64,6 +74,7 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 		},
 		Transport: &http.Transport{
 			DisableCompression:  true, // bytes pass as they are
+			WriteBufferSize:     writeBuffer,
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     time.Minute,
 		},
@@ -114,7 +125,58 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// HTTP/1 servers otherwise stop reading the request when they answer. Only
 	// HTTP/2 cannot be told so, and does not need to be.
 	_ = http.NewResponseController(w).EnableFullDuplex()
+	if h := g.bodies[r.URL.Path]; h != nil && r.Method == http.MethodPost {
+		g.serveBody(h, w, r)
+		return
+	}
 	g.proxy.ServeHTTP(w, r)
+}
+
+// serveBody lets h serve a request if the component would.
+func (g *Gate) serveBody(h http.Handler, w http.ResponseWriter, r *http.Request) {
+	asked := r.Clone(r.Context())
+	asked.Body, asked.ContentLength, asked.TransferEncoding = http.NoBody, 0, nil
+	asked.Header.Del("Content-Length")
+	said := &admission{ResponseWriter: w}
+	g.proxy.ServeHTTP(said, asked)
+	if said.granted {
+		h.ServeHTTP(w, r)
+	}
+}
+
+// admission passes an answer on, unless it is 204, of which only the header is
+// kept.
+type admission struct {
+	http.ResponseWriter
+	granted bool
+}
+
+// WriteHeader implements http.ResponseWriter. A refused body is not read, so the
+// connection cannot be used again.
+func (a *admission) WriteHeader(status int) {
+	if status == http.StatusNoContent {
+		a.granted = true
+		return
+	}
+	if status >= http.StatusOK {
+		a.Header().Set("Connection", "close")
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *admission) Write(b []byte) (int, error) {
+	if a.granted {
+		return len(b), nil
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher: what was granted is not answered yet.
+func (a *admission) Flush() {
+	if f, ok := a.ResponseWriter.(http.Flusher); ok && !a.granted {
+		f.Flush()
+	}
 }
 
 func (g *Gate) enter() bool {
@@ -162,7 +224,7 @@ func (g *Gate) Close() error {
 	err := g.server.Close()
 	g.served.Wait()
 	if err != nil {
-		return fmt.Errorf("close the REST API's listeners: %w", err)
+		return fmt.Errorf("close an API's listeners: %w", err)
 	}
 	return nil
 }

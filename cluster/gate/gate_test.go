@@ -16,11 +16,15 @@ import (
 )
 
 func open(t *testing.T, backend http.HandlerFunc) (*Gate, string) {
+	return openWith(t, backend, nil)
+}
+
+func openWith(t *testing.T, backend http.HandlerFunc, bodies map[string]http.Handler) (*Gate, string) {
 	inner := httptest.NewServer(backend)
 	t.Cleanup(inner.Close)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	g := Open([]net.Listener{l}, inner.Listener.Addr().String(), Options{Log: log.New(io.Discard, "", 0)})
+	g := Open([]net.Listener{l}, inner.Listener.Addr().String(), Options{Log: log.New(io.Discard, "", 0), Bodies: bodies})
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
 	return g, "http://" + l.Addr().String()
 }
@@ -148,4 +152,57 @@ func TestDrainIsBounded(t *testing.T) {
 func TestAnIdleGateDrainsAtOnce(t *testing.T) {
 	g, _ := open(t, conversation)
 	require.NoError(t, g.Drain(context.Background()))
+}
+
+func TestABodyIsServedHereOnceTheComponentHasGrantedIt(t *testing.T) {
+	served := 0
+	_, u := openWith(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		require.Empty(t, body, "the component sees the header only")
+		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		if _, password, _ := r.BasicAuth(); password != "pw" {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}, map[string]http.Handler{"/add": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		served++
+		w.Header().Set("Trailer", "X-Stream-Error")
+		n, err := io.Copy(w, r.Body)
+		require.NoError(t, err)
+		require.EqualValues(t, 1<<20, n)
+		w.Header().Set("X-Stream-Error", "failed late")
+	})})
+	post := func(password string) *http.Response {
+		req, err := http.NewRequest(http.MethodPost, u+"/add?x=1", strings.NewReader(strings.Repeat("x", 1<<20)))
+		require.NoError(t, err)
+		req.SetBasicAuth("admin", password)
+		req.Header.Set("Origin", "https://example.com")
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, res.Body.Close()) })
+		return res
+	}
+	res := post("wrong")
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
+	require.Equal(t, "Basic", res.Header.Get("WWW-Authenticate"))
+	require.True(t, res.Close)
+	require.Zero(t, served)
+
+	res = post("pw")
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, "https://example.com", res.Header.Get("Access-Control-Allow-Origin"))
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Len(t, body, 1<<20)
+	require.Equal(t, "failed late", res.Trailer.Get("X-Stream-Error"))
+	require.Equal(t, 1, served)
+
+	res, err = http.Get(u + "/add")
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "other methods are the component's")
+	require.Equal(t, 1, served)
 }

@@ -14,18 +14,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Check is one condition of readiness. Run returns whether it holds and a
-// detail for people; it obeys its context.
+// Check is one condition of readiness. Run returns what it found; the name
+// need not be set. It obeys its context.
 type Check struct {
 	Name string
-	Run  func(context.Context) (ok bool, detail string)
+	Run  func(context.Context) Result
 }
 
 // Result is what a check found last.
 type Result struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	// Detail is for people.
 	Detail string `json:"detail"`
+	// Missing names what the check looks for and does not find, if it has names.
+	// A check may pass although something is missing.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // Report is the answer of /readyz.
@@ -73,10 +77,11 @@ func (h *Health) Watch(ctx context.Context, interval, deadline time.Duration, ch
 			wg.Go(func() {
 				cctx, cancel := context.WithTimeout(ctx, deadline)
 				defer cancel()
-				ok, detail := c.Run(cctx)
+				r := c.Run(cctx)
+				r.Name = c.Name
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				h.results[c.Name] = Result{Name: c.Name, OK: ok, Detail: detail}
+				h.results[c.Name] = r
 			})
 		}
 		wg.Wait()

@@ -43,15 +43,17 @@ func TestReadinessFollowsTheChecks(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go h.Watch(ctx, time.Millisecond, time.Second,
-		Check{"always", func(context.Context) (bool, string) { return true, "fine" }},
-		Check{"sometimes", func(context.Context) (bool, string) { return up.Load(), "as told" }},
+		Check{"always", func(context.Context) Result { return Result{OK: true, Detail: "fine"} }},
+		Check{"sometimes", func(context.Context) Result {
+			return Result{OK: up.Load(), Detail: "as told", Missing: []string{"a-1"}}
+		}},
 	)
 	require.Eventually(t, func() bool {
 		code, r = readyz(t, handler)
-		return len(r.Checks) == 2 && r.Checks[1].Detail == "as told"
+		return len(r.Checks) == 2 && r.Checks[0].Detail == "fine" && r.Checks[1].Detail == "as told"
 	}, 10*time.Second, time.Millisecond)
 	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Equal(t, Report{Checks: []Result{{"always", true, "fine"}, {"sometimes", false, "as told"}}}, r)
+	require.Equal(t, Report{Checks: []Result{{Name: "always", OK: true, Detail: "fine"}, {Name: "sometimes", Detail: "as told", Missing: []string{"a-1"}}}}, r)
 
 	up.Store(true)
 	require.Eventually(t, func() bool { code, r = readyz(t, handler); return r.Ready }, 10*time.Second, time.Millisecond)
@@ -73,10 +75,10 @@ func TestACheckThatHangsFailsAndDelaysNoAnswer(t *testing.T) {
 	defer cancel()
 	running := make(chan struct{})
 	go h.Watch(ctx, time.Hour, time.Millisecond,
-		Check{"slow", func(ctx context.Context) (bool, string) {
+		Check{"slow", func(ctx context.Context) Result {
 			close(running)
 			<-ctx.Done()
-			return false, ctx.Err().Error()
+			return Result{Detail: ctx.Err().Error()}
 		}})
 	<-running
 	require.Eventually(t, func() bool {

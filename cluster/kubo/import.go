@@ -1,9 +1,7 @@
 package kubo
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,17 +9,18 @@ import (
 	"mime/multipart"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 )
 
-// importBuffer gathers small blocks into writes of a size that is worth a
-// system call. Larger blocks pass it.
-const importBuffer = 64 << 10
-
 // importQuery: nothing is pinned or announced, which is the pinset's business,
 // and the node says how many blocks it took.
 const importQuery = "?pin-roots=false&fast-provide-root=false&fast-provide-dag=false&allow-big-block=true&stats=true"
+
+// sendBuffer is how many bytes are sent to the node in one chunk and system
+// call. A node reads 4 KiB at a time whatever is sent; our side need not.
+const sendBuffer = 128 << 10
 
 // Block is one block of an import.
 type Block struct {
@@ -35,76 +34,62 @@ type Block struct {
 // node's blockstore does it. next is called from another goroutine, until it
 // returns false, the node fails, or the context ends.
 func (c *Client) Import(ctx context.Context, next func() (Block, bool)) (int, error) {
-	first, ok := next()
-	if !ok {
+	car := NewCAR(next)
+	if car == nil {
 		return 0, nil
 	}
+	stored, err := c.ImportCAR(ctx, car)
+	if err != nil {
+		return 0, err
+	}
+	if n := car.Blocks(); n != stored {
+		return stored, fmt.Errorf("import blocks into the IPFS node at %s: it took %d of %d", c.address, stored, n)
+	}
+	return stored, nil
+}
+
+// ImportCAR stores the blocks of a CAR file on the node, in one request, while
+// the file is read, and returns how many the node took. The node checks each
+// against its CID. When it returns nil, all are stored as durably as the node's
+// blockstore does it. An error of the reader ends the request; blocks before it
+// may be stored. A read may still be waiting when ImportCAR returns an error.
+func (c *Client) ImportCAR(ctx context.Context, car io.Reader) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, w := io.Pipe()
-	form := multipart.NewWriter(w)
-	sent := make(chan int, 1)
-	go func() {
-		n, err := writeImport(form, first, next)
-		sent <- n
-		w.CloseWithError(err)
-	}()
-	stats, err := c.postImport(ctx, form.FormDataContentType(), r)
-	_ = r.CloseWithError(errors.New("the IPFS node has answered")) // ends the writer
+	form := multipart.NewWriter(io.Discard)
+	body := &importBody{r: io.MultiReader(
+		strings.NewReader("--"+form.Boundary()+"\r\nContent-Disposition: form-data; name=\"file\"; filename=\"blocks.car\"\r\nContent-Type: application/octet-stream\r\n\r\n"),
+		car,
+		strings.NewReader("\r\n--"+form.Boundary()+"--\r\n"),
+	)}
+	stored, err := c.postImport(ctx, form.FormDataContentType(), body)
+	if failed := body.failed.Load(); failed != nil {
+		err = *failed // what the node says, or that it says nothing, follows from it
+	}
 	if err != nil {
 		return 0, fmt.Errorf("import blocks into the IPFS node at %s: %w", c.address, err)
 	}
-	if n := <-sent; n != stats {
-		return stats, fmt.Errorf("import blocks into the IPFS node at %s: it took %d of %d", c.address, stats, n)
-	}
-	return stats, nil
+	return stored, nil
 }
 
-func writeImport(form *multipart.Writer, first Block, next func() (Block, bool)) (int, error) {
-	part, err := form.CreateFormFile("file", "blocks.car")
-	if err != nil {
-		return 0, err
-	}
-	w := bufio.NewWriterSize(part, importBuffer)
-	if _, err := w.Write(carHeader(first.Cid)); err != nil {
-		return 0, err
-	}
-	n := 0
-	for b, ok := first, true; ok; b, ok = next() {
-		id := b.Cid.Bytes()
-		if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(id)+len(b.Data)))); err != nil {
-			return n, err
-		}
-		if _, err := w.Write(id); err != nil {
-			return n, err
-		}
-		if _, err := w.Write(b.Data); err != nil {
-			return n, err
-		}
-		n++
-	}
-	if err := w.Flush(); err != nil {
-		return n, err
-	}
-	return n, form.Close()
+// importBody is the body of a request that is sent in large chunks, and
+// remembers an error of its reader.
+type importBody struct {
+	r      io.Reader
+	failed atomic.Pointer[error]
 }
 
-// carHeader is the header of a CARv1 file with one root: its length as an
-// unsigned varint, then {"roots": [root], "version": 1} in DAG-CBOR, in which a
-// CID is a byte string of a zero byte and its bytes, with tag 42.
-func carHeader(root cid.Cid) []byte {
-	id := root.Bytes()
-	h := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x81, 0xd8, 42}
-	if n := len(id) + 1; n < 24 {
-		h = append(h, 0x40|byte(n))
-	} else if n < 1<<8 {
-		h = append(h, 0x58, byte(n))
-	} else {
-		h = binary.BigEndian.AppendUint16(append(h, 0x59), uint16(n))
+func (b *importBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.failed.CompareAndSwap(nil, &err)
 	}
-	h = append(append(h, 0), id...)
-	h = append(h, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 1)
-	return append(binary.AppendUvarint(nil, uint64(len(h))), h...)
+	return n, err
+}
+
+// WriteTo is what the HTTP client calls; its own buffer is a quarter of ours.
+func (b *importBody) WriteTo(w io.Writer) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{b}, make([]byte, sendBuffer))
 }
 
 func (c *Client) postImport(ctx context.Context, contentType string, body io.Reader) (int, error) {

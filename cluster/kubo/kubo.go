@@ -34,6 +34,7 @@ func New(rpc ma.Multiaddr) (*Client, error) {
 	}
 	c := &Client{network: network, address: address}
 	c.http = &http.Client{Transport: &http.Transport{
+		WriteBufferSize: sendBuffer + 4096, // a chunk and its frame are one write
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, c.network, c.address)

@@ -3,6 +3,7 @@ package peer
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +88,9 @@ type Configs struct {
 	Disk      *disk.Config
 	Tags      *tags.Config
 	Tracing   *observations.TracingConfig
+
+	// Moves says that package rehome moves pins when peers go and come back.
+	Moves bool
 }
 
 // NewConfigs builds the components' configurations: their defaults, then ours,
@@ -180,6 +184,13 @@ func (c *Configs) apply(s *settings.Settings) {
 		if ok && c.Tags.Tags[tag] == "" {
 			c.Tags.Tags[tag] = unknownAt
 		}
+	}
+	if c.ownAllocation() != nil {
+		// ipfs-cluster's own way of moving pins is off unless it is asked for. Ours
+		// is on unless it is switched off.
+		_, said := os.LookupEnv("CLUSTER_DISABLEREPINNING")
+		c.Moves = !(said && c.Cluster.DisableRepinning) && !c.Cluster.FollowerMode
+		c.Cluster.DisableRepinning = true
 	}
 	tracing := c.Tracing.EnableTracing
 	c.Tracing.ClusterPeername = s.PeerName

@@ -106,3 +106,17 @@ func TestCredentialsReachBothAPIs(t *testing.T) {
 	require.Equal(t, want, c.REST.BasicAuthCredentials)
 	require.Equal(t, want, c.Pinning.BasicAuthCredentials)
 }
+
+func TestWhoMovesPins(t *testing.T) {
+	_, c := configure(t, nil)
+	require.True(t, c.Moves)
+	require.True(t, c.Cluster.DisableRepinning, "not both")
+	_, c = configure(t, map[string]string{"CLUSTER_DISABLEREPINNING": "true"})
+	require.False(t, c.Moves)
+	require.True(t, c.Cluster.DisableRepinning)
+	_, c = configure(t, map[string]string{"CLUSTER_DISABLEREPINNING": "false"})
+	require.True(t, c.Moves)
+	_, c = configure(t, map[string]string{"CLUSTER_BALANCED_ALLOCATEBY": "freespace"})
+	require.False(t, c.Moves, "its allocator, its way")
+	require.False(t, c.Cluster.DisableRepinning)
+}

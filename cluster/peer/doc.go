@@ -15,6 +15,9 @@
 //     node which was away fetches what it missed
 //   - pins that failed while the IPFS node was away are retried as soon as it
 //     is back, instead of at the next recovery round
+//   - pins that move when peers go for long, and back (package rehome)
+//   - the pinset kept in step by our own component (package consensus), which
+//     knows what is missing (package frontier) and gets it (package catchup)
 //   - readiness (package health), and an end that finishes what clients have
 //     begun (package gate)
 //

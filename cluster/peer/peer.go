@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/allocator/balanced"
-	"github.com/ipfs-cluster/ipfs-cluster/api/pinsvcapi"
 	"github.com/ipfs-cluster/ipfs-cluster/config"
-	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
 	"github.com/ipfs-cluster/ipfs-cluster/informer/disk"
 	"github.com/ipfs-cluster/ipfs-cluster/informer/tags"
 	"github.com/ipfs-cluster/ipfs-cluster/ipfsconn/ipfshttp"
@@ -23,7 +22,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
+	"github.com/ipfs-aws/ipfs-aws/cluster/catchup"
 	"github.com/ipfs-aws/ipfs-aws/cluster/commit"
+	"github.com/ipfs-aws/ipfs-aws/cluster/consensus"
+	"github.com/ipfs-aws/ipfs-aws/cluster/frontier"
 	"github.com/ipfs-aws/ipfs-aws/cluster/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
@@ -37,12 +39,15 @@ var logger = logging.Logger("cluster-aws")
 
 // Peer is a running cluster peer.
 type Peer struct {
-	cluster *ipfscluster.Cluster
-	host    host.Host
-	dht     *dual.DHT
-	store   store.Datastore
-	health  *health.Health
-	gate    *gate.Gate
+	cluster   *ipfscluster.Cluster
+	host      host.Host
+	dht       *dual.DHT
+	store     *store.Store
+	health    *health.Health
+	gates     []*gate.Gate
+	consensus *commit.Consensus
+	// receiver takes what is added through other peers.
+	receiver *add.Receiver
 
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -68,9 +73,11 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return err
 	}
-	if err := p.repair(ctx, c.CRDT.DatastoreNamespace); err != nil {
+	missing, err := p.repair(ctx, c.CRDT.DatastoreNamespace)
+	if err != nil {
 		return err
 	}
+	changes := frontier.Wrap(p.store.Deferred(), c.CRDT.DatastoreNamespace, missing)
 	h, bandwidth, pubsub, dht, err := ipfscluster.NewClusterHost(ctx, &config.Identity{ID: id.ID, PrivateKey: id.Key}, c.Cluster, p.store)
 	if err != nil {
 		return fmt.Errorf("listen for other peers (CLUSTER_LISTENMULTIADDRESS): %w", err)
@@ -84,25 +91,26 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up tracing: %w", err)
 	}
-	apis, front, err := openREST(ctx, c.REST, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers)})
+	client, err := kubo.New(c.IPFS.NodeAddr)
+	if err != nil {
+		return err
+	}
+	apis, front, err := openREST(ctx, c.REST, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client})
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}
-	p.gate = front
+	p.gates = append(p.gates, front)
 	if c.Pinning != nil {
-		pinning, err := pinsvcapi.NewAPI(ctx, c.Pinning)
+		pinning, front, err := openPinning(ctx, c.Pinning)
 		if err != nil {
 			return fmt.Errorf("start the pinning service API (CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS): %w", err)
 		}
+		p.gates = append(p.gates, front)
 		apis = append(apis, pinning)
 	}
 	connector, err := ipfshttp.NewConnector(c.IPFS)
 	if err != nil {
 		return fmt.Errorf("set up the connection to the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS): %w", err)
-	}
-	client, err := kubo.New(c.IPFS.NodeAddr)
-	if err != nil {
-		return err
 	}
 	tagsInformer, err := tags.New(c.Tags)
 	if err != nil {
@@ -117,54 +125,66 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 		informers = append(informers, diskInformer)
 	}
 	var allocator ipfscluster.PinAllocator
-	if own := c.ownAllocation(); own != nil {
+	own := c.ownAllocation()
+	if own != nil {
 		allocator = own
 	} else if allocator, err = balanced.New(c.Allocator); err != nil {
 		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)
 	}
-	inner, err := crdt.New(h, dht, pubsub, c.CRDT, p.store)
+	inner, err := consensus.New(h, dht, pubsub, c.CRDT, changes)
 	if err != nil {
 		return fmt.Errorf("set up the consensus: %w", err)
 	}
-	consensus := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize)
+	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize)
+	p.consensus = grouped
+	p.receiver = add.Receive(h, client, grouped.IsTrustedPeer)
 	// Loading a large pinset may take long, and giving up would not make it
 	// faster; readiness says that it is not done.
 	ipfscluster.ReadyTimeout = 365 * 24 * time.Hour
-	tracker := stateless.New(c.Tracker, id.ID, s.PeerName, consensus.State)
+	tracker := stateless.New(c.Tracker, id.ID, s.PeerName, grouped.State)
 	monitor, err := pubsubmon.New(ctx, c.Monitor, pubsub, nil)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
-	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, consensus, apis, add.Connect(connector, client), tracker, monitor, allocator, informers, tracer)
+	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, grouped, apis, add.Connect(connector, client), tracker, monitor, allocator, informers, tracer)
 	if err != nil {
 		return fmt.Errorf("start the cluster peer: %w", err)
 	}
 	w := &watcher{
 		cluster: p.cluster, monitor: monitor, kubo: client, self: id.ID,
+		host: h, consensus: inner, catchup: catchup.New(h, inner, changes),
 		wanted: s.Peers, min: s.ReadyMinPeers, nudge: make(chan struct{}, 1), returned: make(chan struct{}, 1), kuboUp: true,
 	}
 	for _, other := range s.Peers {
 		if other.ID != id.ID && other.Name != s.PeerName {
-			p.tasks.Go(func() { keepConnected(ctx, h, other) })
+			one := &connection{host: h, peer: other, made: func() { w.greet(ctx, other.ID, c.Cluster.MonitorPingInterval) }}
+			w.others = append(w.others, one)
+			p.tasks.Go(func() { one.keep(ctx) })
 		}
 	}
 	p.tasks.Go(func() { p.health.Watch(ctx, checkInterval, checkDeadline, w.checks()...) })
+	if c.Moves {
+		p.tasks.Go(func() { mover{p.cluster, grouped, monitor, own}.run(ctx, s, id.ID) })
+	}
 	p.tasks.Go(func() { w.introduce(ctx) })
 	p.tasks.Go(func() { w.recoverPins(ctx) })
 	return nil
 }
 
-// repair puts right what the end of the last run left half done.
-func (p *Peer) repair(ctx context.Context, namespace string) error {
+// repair puts right what the end of the last run left half done, and returns
+// the changes that are still missing.
+func (p *Peer) repair(ctx context.Context, namespace string) ([]string, error) {
+	began := time.Now()
 	report, err := repair.Run(ctx, p.store, namespace)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !report.Sound() {
 		logger.Infof("the last run ended in the middle of a change; of %d changes %d are processed again, %d are fetched again, %d heads are put right",
 			report.Blocks, report.Unprocessed, report.Absent, report.HeadsAdded+report.HeadsRemoved)
 	}
-	return nil
+	logger.Infof("looked through %d changes of the pinset in %s", report.Blocks, time.Since(began).Round(time.Millisecond))
+	return report.Missing, nil
 }
 
 // Done is closed when the peer has ended, by Stop or by itself.
@@ -176,7 +196,8 @@ func (p *Peer) Done() <-chan struct{} { return p.cluster.Done() }
 const closingShare = 5
 
 // Stop ends the peer in order: it becomes not ready, refuses new requests with
-// 503 and Retry-After, finishes those in flight, writes what is left, and closes
+// 503 and Retry-After and the adds of other peers, finishes what is in flight of
+// both, waits until the other peers have what was written, and closes
 // the consensus, its connections and the store. It returns when that is done or
 // the context ends, whichever is first; in the latter case the process should
 // exit, which loses nothing that was acknowledged. Requests in flight may take
@@ -199,11 +220,27 @@ func (p *Peer) stop(ctx context.Context) error {
 		left := time.Until(deadline)
 		draining, cancel = context.WithTimeoutCause(ctx, left-left/closingShare, errors.New("their time is up"))
 	}
-	err := p.gate.Drain(draining)
+	// All at once, so that none is left open while another waits.
+	drained := make(chan error)
+	for _, g := range p.gates {
+		go func() { drained <- g.Drain(draining) }()
+	}
+	err := p.receiver.Drain(draining)
+	for range p.gates {
+		err = errors.Join(err, <-drained)
+	}
 	cancel()
 	if err != nil {
+		logger.Warnf("shutting down although %s", strings.ReplaceAll(err.Error(), "\n", ", and "))
+	}
+	handing, cancel := ctx, func() {}
+	if deadline, ok := ctx.Deadline(); ok {
+		handing, cancel = context.WithTimeoutCause(ctx, time.Until(deadline)/2, errors.New("it takes too long"))
+	}
+	if err := handOver(handing, p.host, p.consensus); err != nil {
 		logger.Warnf("shutting down although %s", err)
 	}
+	cancel()
 	return errors.Join(p.cluster.Shutdown(ctx), p.close())
 }
 
@@ -212,8 +249,8 @@ func (p *Peer) close() error {
 	p.cancel()
 	p.tasks.Wait()
 	var errs []error
-	if p.gate != nil {
-		errs = append(errs, p.gate.Close())
+	for _, g := range p.gates {
+		errs = append(errs, g.Close())
 	}
 	if p.dht != nil {
 		errs = append(errs, p.dht.Close())

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -24,8 +25,21 @@ const (
 	remindInterval = 5 * time.Minute
 )
 
-// keepConnected holds a connection to one peer until the context ends.
-func keepConnected(ctx context.Context, h host.Host, p settings.Peer) {
+// connection is what this peer knows of its connection to another one.
+type connection struct {
+	host  host.Host
+	peer  settings.Peer
+	made  func()      // called whenever the connection is there anew; nil for nothing
+	tried atomic.Bool // to connect, whatever came of it
+}
+
+func (c *connection) connected() bool {
+	return c.host.Network().Connectedness(c.peer.ID) == network.Connected
+}
+
+// keep holds the connection until the context ends.
+func (c *connection) keep(ctx context.Context) {
+	h, p := c.host, c.peer
 	// The peerstore keeps the name, not what it resolved to, so gossip and the
 	// components' own dials resolve it again too.
 	h.Peerstore().AddAddr(p.ID, p.Addr, peerstore.PermanentAddrTTL)
@@ -33,8 +47,14 @@ func keepConnected(ctx context.Context, h host.Host, p settings.Peer) {
 	tick := time.NewTicker(redialInterval)
 	defer tick.Stop()
 	var awaySince, mentioned time.Time
+	was := false
 	for {
-		if h.Network().Connectedness(p.ID) == network.Connected {
+		now := c.connected()
+		if now && !was && c.made != nil {
+			c.made()
+		}
+		was = now
+		if now {
 			if !awaySince.IsZero() {
 				logger.Infof("connected to peer %s (%s)", p.Name, p.ID)
 				awaySince, mentioned = time.Time{}, time.Time{}
@@ -44,6 +64,7 @@ func keepConnected(ctx context.Context, h host.Host, p settings.Peer) {
 				awaySince = time.Now()
 			}
 			err := dial(ctx, h, p)
+			c.tried.Store(true)
 			switch {
 			case ctx.Err() != nil:
 				return

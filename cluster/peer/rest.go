@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
+	"github.com/ipfs-cluster/ipfs-cluster/api/common"
+	"github.com/ipfs-cluster/ipfs-cluster/api/pinsvcapi"
 	"github.com/ipfs-cluster/ipfs-cluster/api/rest"
 	logging "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -19,51 +22,85 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 
-// innerREST is where the REST API component listens: the kernel chooses the
-// port, and only the gate is told. It asks for the same credentials.
-const innerREST = "/ip4/127.0.0.1/tcp/0"
+// inner is where an API component listens: the kernel chooses the port, and only
+// its gate is told. It asks for the same credentials.
+const inner = "/ip4/127.0.0.1/tcp/0"
+
+// behindGate is the configuration of a component that answers behind a gate.
+func behindGate(c common.Config) common.Config {
+	c.HTTPListenAddr = []ma.Multiaddr{ma.StringCast(inner)}
+	c.TLS, c.PathSSLCertFile, c.PathSSLKeyFile = nil, "", ""
+	c.ReadTimeout, c.WriteTimeout = 0, 0 // the gate's business
+	return c
+}
+
+// openGate puts a gate in front of a component, on the addresses and with the
+// limits that the settings give. The listeners are its own from then on.
+func openGate(c common.Config, listeners []net.Listener, component *common.API, opts gate.Options) (*gate.Gate, error) {
+	addrs, err := component.HTTPAddresses()
+	if err != nil {
+		return nil, err
+	}
+	if opts.Log, err = zap.NewStdLogAt(logging.Logger(c.ConfigKey).Desugar(), zap.WarnLevel); err != nil {
+		return nil, err
+	}
+	opts.TLS, opts.MaxHeaderBytes = c.TLS, c.MaxHeaderBytes
+	opts.ReadTimeout, opts.ReadHeaderTimeout, opts.WriteTimeout, opts.IdleTimeout = c.ReadTimeout, c.ReadHeaderTimeout, c.WriteTimeout, c.IdleTimeout
+	return gate.Open(listeners, addrs[0], opts), nil
+}
 
 // openREST starts the REST API's components, ipfs-cluster's and our own for
-// adds, and the gate in front of them, on the addresses and with the limits
-// that the settings give.
-func openREST(ctx context.Context, cfg *rest.Config, adds add.Options) ([]ipfscluster.API, *gate.Gate, error) {
-	listeners, err := listenAll(cfg.HTTPListenAddr)
+// adds, and the gate in front of them.
+func openREST(ctx context.Context, cfg *rest.Config, adds add.Options) (apis []ipfscluster.API, g *gate.Gate, err error) {
+	listeners, err := listenAll("REST API", cfg.HTTPListenAddr)
 	if err != nil {
 		return nil, nil, err
 	}
-	inner := *cfg
-	inner.HTTPListenAddr = []ma.Multiaddr{ma.StringCast(innerREST)}
-	inner.TLS, inner.PathSSLCertFile, inner.PathSSLKeyFile = nil, "", ""
-	inner.ReadTimeout, inner.WriteTimeout = 0, 0 // the gate's business
-	api, err := rest.NewAPI(ctx, &inner)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll(listeners))
+		}
+	}()
+	behind := *cfg
+	behind.Config = behindGate(cfg.Config)
+	api, err := rest.NewAPI(ctx, &behind)
 	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(listeners))
+		return nil, nil, err
 	}
-	addAPI, err := add.NewAPI(ctx, &inner, adds)
+	addAPI, addBodies, err := add.NewAPI(ctx, &behind, adds)
 	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(listeners))
-	}
-	addrs, err := api.HTTPAddresses()
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(listeners))
+		return nil, nil, err
 	}
 	addAddrs, err := addAPI.HTTPAddresses()
 	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(listeners))
+		return nil, nil, err
 	}
-	errorLog, err := zap.NewStdLogAt(logging.Logger("restapi").Desugar(), zap.WarnLevel)
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(listeners))
-	}
-	for _, l := range listeners {
-		logger.Infof("REST API: %s", l.Addr())
-	}
-	return []ipfscluster.API{api, addAPI}, gate.Open(listeners, addrs[0], gate.Options{
-		TLS: cfg.TLS, ReadTimeout: cfg.ReadTimeout, ReadHeaderTimeout: cfg.ReadHeaderTimeout,
-		WriteTimeout: cfg.WriteTimeout, IdleTimeout: cfg.IdleTimeout, MaxHeaderBytes: cfg.MaxHeaderBytes,
+	g, err = openGate(cfg.Config, listeners, api.API, gate.Options{
 		Routes: map[string]string{"/add": addAddrs[0]},
-		Log:    errorLog,
-	}), nil
+		Bodies: map[string]http.Handler{"/add": addBodies},
+	})
+	return []ipfscluster.API{api, addAPI}, g, err
+}
+
+// openPinning starts the pinning service API, and the gate in front of it.
+func openPinning(ctx context.Context, cfg *pinsvcapi.Config) (api ipfscluster.API, g *gate.Gate, err error) {
+	listeners, err := listenAll("pinning service API", cfg.HTTPListenAddr)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll(listeners))
+		}
+	}()
+	behind := *cfg
+	behind.Config = behindGate(cfg.Config)
+	pinning, err := pinsvcapi.NewAPI(ctx, &behind)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err = openGate(cfg.Config, listeners, pinning.API, gate.Options{})
+	return pinning, g, err
 }
 
 // nameIn returns a function that gives the name of a peer on the list, or "".
@@ -78,7 +115,8 @@ func nameIn(peers []settings.Peer) func(peer.ID) string {
 	}
 }
 
-func listenAll(addrs []ma.Multiaddr) ([]net.Listener, error) {
+// listenAll listens on all addresses, or on none.
+func listenAll(what string, addrs []ma.Multiaddr) ([]net.Listener, error) {
 	var listeners []net.Listener
 	for _, a := range addrs {
 		network, address, err := manet.DialArgs(a)
@@ -89,6 +127,7 @@ func listenAll(addrs []ma.Multiaddr) ([]net.Listener, error) {
 		if err != nil {
 			return nil, errors.Join(err, closeAll(listeners))
 		}
+		logger.Infof("%s: %s", what, l.Addr())
 		listeners = append(listeners, l)
 	}
 	return listeners, nil

@@ -44,7 +44,8 @@ func TestAPeerIsFoundWhenItComesUpAndAgainAfterItWasAway(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		keepConnected(ctx, h, settings.Peer{Name: "other", ID: other.ID(), Addr: other.Addrs()[0]})
+		c := &connection{host: h, peer: settings.Peer{Name: "other", ID: other.ID(), Addr: other.Addrs()[0]}}
+		c.keep(ctx)
 	}()
 	connected := func() bool { return h.Network().Connectedness(other.ID()) == network.Connected }
 	require.Eventually(t, connected, time.Minute, time.Millisecond)

@@ -11,10 +11,13 @@ import (
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/catchup"
+	"github.com/ipfs-aws/ipfs-aws/cluster/consensus"
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
@@ -41,8 +44,14 @@ type watcher struct {
 	monitor ipfscluster.PeerMonitor
 	kubo    *kubo.Client
 	self    peer.ID
+	host    host.Host
 	wanted  []settings.Peer
-	min     int
+	others  []*connection
+
+	consensus *consensus.Consensus
+	catchup   *catchup.Catchup
+
+	min int
 
 	nudge    chan struct{} // asks for a round of introductions
 	returned chan struct{} // says that the IPFS node is back
@@ -61,7 +70,7 @@ func (w *watcher) checks() []health.Check {
 	}
 }
 
-func (w *watcher) checkKubo(ctx context.Context) (bool, string) {
+func (w *watcher) checkKubo(ctx context.Context) health.Result {
 	version, connected, err := w.kubo.Version(ctx)
 	up := err == nil
 	w.mu.Lock()
@@ -82,23 +91,32 @@ func (w *watcher) checkKubo(ctx context.Context) (bool, string) {
 	}
 	if !up {
 		if changed {
-			logger.Warnf("the IPFS node does not answer; this peer is not ready until it does: %s", err)
+			logger.Warnf("the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS) does not answer; this peer is not ready until it does: %s", err)
 		}
-		return false, err.Error()
+		return health.Result{Detail: err.Error(), Missing: []string{"the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS)"}}
 	}
-	return true, "kubo " + version + " answers"
+	return health.Result{OK: true, Detail: "kubo " + version + " answers"}
 }
 
-func (w *watcher) checkConsensus(context.Context) (bool, string) {
-	select {
-	case <-w.cluster.Ready():
-		return true, "the pinset is loaded"
-	default:
-		return false, "waiting for the pinset to load and for the IPFS node's first answer"
+// checkConsensus passes when this peer's pinset is what the other peers' is.
+func (w *watcher) checkConsensus(ctx context.Context) health.Result {
+	var others []catchup.Peer
+	for _, c := range w.others {
+		others = append(others, catchup.Peer{Name: c.peer.Name, ID: c.peer.ID, Connected: c.connected(), Tried: c.tried.Load()})
 	}
+	if len(w.wanted) == 0 {
+		// Who the peers are is not in the settings: those that are connected.
+		for _, id := range w.host.Network().Peers() {
+			if w.consensus.IsTrustedPeer(ctx, id) {
+				others = append(others, catchup.Peer{Name: id.String(), ID: id, Connected: true})
+			}
+		}
+	}
+	s := w.catchup.Check(ctx, others)
+	return health.Result{OK: s.OK, Detail: s.Detail, Missing: s.Missing}
 }
 
-func (w *watcher) checkPeers(ctx context.Context) (bool, string) {
+func (w *watcher) checkPeers(ctx context.Context) health.Result {
 	seen := []peer.ID{w.self}
 	for _, m := range w.monitor.LatestMetrics(ctx, "ping") {
 		if !slices.Contains(seen, m.Peer) {
@@ -125,7 +143,17 @@ func (w *watcher) checkPeers(ctx context.Context) (bool, string) {
 	if len(missing) > 0 {
 		detail += "; missing: " + strings.Join(missing, ", ")
 	}
-	return len(seen) >= w.min, detail
+	return health.Result{OK: len(seen) >= w.min, Detail: detail, Missing: missing}
+}
+
+// greet counts a peer as seen as soon as it is connected, instead of when its
+// next ping comes. If none comes, it is gone two pings later like any other.
+func (w *watcher) greet(ctx context.Context, id peer.ID, ping time.Duration) {
+	m := api.Metric{Name: "ping", Peer: id, Valid: true}
+	m.SetTTL(2 * ping)
+	if err := w.monitor.LogMetric(ctx, m); err != nil && ctx.Err() == nil {
+		logger.Warnf("peer %s is connected and counts as seen only when its ping comes: %s", id, err)
+	}
 }
 
 // signal asks for something that is done at least once after the last signal.

@@ -22,7 +22,7 @@ const batchPins = 1000
 
 // Pinset is the open pinset of a folder.
 type Pinset struct {
-	store store.Datastore
+	store *store.Store
 	state state.BatchingState
 	cfg   *crdt.Config
 }

@@ -14,7 +14,8 @@
 //     the ones before it are never fetched: acknowledged pins are missing here.
 //
 // [Run] finds both by walking all blocks once. It makes the heads what they
-// are by definition, the blocks that no other block links to, and it sets the
+// are by definition, the blocks that no other block links to. If anything is not
+// processed, it names it (package frontier goes on from there), and sets the
 // consensus's own mark for "walk the whole graph and process what is not
 // processed", which the consensus acts on as soon as it runs.
 //

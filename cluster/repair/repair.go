@@ -27,6 +27,9 @@ type Report struct {
 	Absent int
 	// HeadsAdded and HeadsRemoved count corrections of the heads.
 	HeadsAdded, HeadsRemoved int
+	// Missing names what is not processed, absent or not, by the last part of
+	// the blocks' keys.
+	Missing []string
 }
 
 // Sound reports whether there was nothing to repair.
@@ -165,10 +168,12 @@ func (r *run) correct(ctx context.Context) (Report, error) {
 		switch {
 		case !b.present:
 			rep.Absent++
+			rep.Missing = append(rep.Missing, name)
 		default:
 			rep.Blocks++
 			if !b.processed {
 				rep.Unprocessed++
+				rep.Missing = append(rep.Missing, name)
 			}
 		}
 		switch {
@@ -184,11 +189,19 @@ func (r *run) correct(ctx context.Context) (Report, error) {
 			return rep, err
 		}
 	}
+	for name := range r.heads {
+		if r.blocks[name] == nil { // nothing but the head says that it exists
+			rep.Absent++
+			rep.Missing = append(rep.Missing, name)
+		}
+	}
 	if rep.Sound() {
 		return rep, nil
 	}
-	if err := batch.Put(ctx, r.ns.ChildString("d"), nil); err != nil {
-		return rep, err
+	if len(rep.Missing) > 0 {
+		if err := batch.Put(ctx, r.ns.ChildString("d"), nil); err != nil {
+			return rep, err
+		}
 	}
 	return rep, batch.Commit(ctx)
 }

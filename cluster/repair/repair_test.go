@@ -3,6 +3,7 @@ package repair
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,6 +80,13 @@ func (r *replica) remove(keys ...string) {
 	}
 }
 
+// marked says whether the consensus was told to walk the whole graph.
+func (r *replica) marked() bool {
+	ok, err := r.store.Has(context.Background(), ds.NewKey("/c/d"))
+	require.NoError(r.t, err)
+	return ok
+}
+
 func (r *replica) run() Report {
 	rep, err := Run(context.Background(), r.store, ns)
 	require.NoError(r.t, err)
@@ -109,7 +117,7 @@ func TestNothingToRepair(t *testing.T) {
 	r.write(0, 20)
 	rep := r.run()
 	require.Equal(t, Report{Blocks: 20}, rep)
-	require.Empty(t, r.keys("/c/d"))
+	require.False(t, r.marked())
 }
 
 func TestAChangeThatIsNoHeadBecomesOne(t *testing.T) {
@@ -127,6 +135,7 @@ func TestAChangeThatIsNoHeadBecomesOne(t *testing.T) {
 	require.NoError(t, r.store.Put(context.Background(), ds.RawKey(before[0]), beforeValue))
 
 	require.Equal(t, Report{Blocks: 6, HeadsAdded: 1, HeadsRemoved: 1}, r.run())
+	require.False(t, r.marked(), "nothing to process, so nothing to walk")
 	require.Equal(t, after, r.keys("/c/h"))
 	got, err := r.store.Get(context.Background(), ds.RawKey(after[0]))
 	require.NoError(t, err)
@@ -156,7 +165,11 @@ func TestBlocksBeforeAProcessedOneAreProcessed(t *testing.T) {
 				require.NoError(t, here.store.Put(context.Background(), newest, nil))
 			}
 			if repaired {
-				require.Equal(t, Report{Blocks: 9, Unprocessed: 5, HeadsAdded: 1, HeadsRemoved: 1}, here.run())
+				rep := here.run()
+				require.Len(t, rep.Missing, 5)
+				rep.Missing = nil
+				require.Equal(t, Report{Blocks: 9, Unprocessed: 5, HeadsAdded: 1, HeadsRemoved: 1}, rep)
+				require.True(t, here.marked())
 			}
 			c := here.settle()
 			defer c.Close()
@@ -172,17 +185,18 @@ func TestBlocksBeforeAProcessedOneAreProcessed(t *testing.T) {
 }
 
 func TestAbsentBlocksAreLeftToTheConsensus(t *testing.T) {
-	r := newReplica(t)
-	r.write(0, 3)
-	for _, k := range r.keys("/c/b/blocks")[:1] {
-		r.remove(k)
+	for i := range 3 { // among them the head
+		r := newReplica(t)
+		r.write(0, 3)
+		lost := slices.Sorted(slices.Values(r.keys("/c/b/blocks")))[i]
+		r.remove(lost)
+		rep := r.run()
+		require.False(t, rep.Sound())
+		require.Equal(t, 2, rep.Blocks)
+		require.Equal(t, 1, rep.Absent)
+		require.Equal(t, []string{ds.RawKey(lost).BaseNamespace()}, rep.Missing)
+		require.True(t, r.marked())
 	}
-	rep := r.run()
-	require.False(t, rep.Sound())
-	require.Equal(t, 2, rep.Blocks)
-	dirty, err := r.store.Has(context.Background(), ds.NewKey("/c/d"))
-	require.NoError(t, err)
-	require.True(t, dirty)
 }
 
 func TestAnUnknownFormatIsLeftAlone(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,15 +19,26 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/folder"
 	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
+	"github.com/ipfs-aws/ipfs-aws/internal/environ"
 )
 
 // Defaults of the settings that ipfs-cluster does not have.
 const (
+	// DefaultNodeWait is longer than a node needs that makes its index anew from
+	// 10,000 packs in a bucket; containers start in order anyway.
+	DefaultNodeWait = 5 * time.Minute
 	// DefaultShutdownTimeout stays below the 120 s that ECS grants at most.
 	DefaultShutdownTimeout = 100 * time.Second
 	// DefaultReadyMinPeers is 1, this peer itself: when all others are dead, the
 	// one that is left must still be given the traffic.
 	DefaultReadyMinPeers = 1
+	// DefaultReallocationDelay is longer than it takes ECS to replace a task: some
+	// minutes, and nothing is copied for a deployment.
+	DefaultReallocationDelay = 10 * time.Minute
+	// DefaultReallocationRate lets three peers move the 100,000 pins of a fourth
+	// in half an hour; in that time each takes 20 of them a second in addition
+	// to what its clients send, which is a fraction of what it can.
+	DefaultReallocationRate = 20
 
 	defaultRESTAddress    = "/ip4/127.0.0.1/tcp/9094"
 	defaultPinningAddress = "/ip4/127.0.0.1/tcp/9097"
@@ -91,8 +101,15 @@ type Settings struct {
 	// ReadyMinPeers is how many peers, this one included, must be seen for this
 	// one to be ready.
 	ReadyMinPeers int
+	// NodeWait is how long the IPFS node may take to answer for the first time.
+	NodeWait time.Duration
 	// ShutdownTimeout bounds the orderly shutdown.
 	ShutdownTimeout time.Duration
+	// ReallocationDelay is how long a peer must be away before others take its
+	// pins, and there before it gets them back.
+	ReallocationDelay time.Duration
+	// ReallocationRate is how many pins a second this peer moves at most.
+	ReallocationRate int
 	// StoreCacheBytes bounds the store's block cache; 0 for the default.
 	StoreCacheBytes int64
 	// LogLevel is the level of the program's own log lines.
@@ -123,37 +140,52 @@ var own = []string{
 	"CLUSTER_PINSVCAPI_ENABLED",
 	"CLUSTER_HEALTH_ADDRESS",
 	"CLUSTER_READY_MIN_PEERS",
+	"CLUSTER_NODE_WAIT",
 	"CLUSTER_SHUTDOWN_TIMEOUT",
+	"CLUSTER_REALLOCATION_DELAY",
+	"CLUSTER_REALLOCATION_RATE",
 	"CLUSTER_STORE_CACHE_BYTES",
 	"CLUSTER_LOGLEVEL",
 }
 
+// Names are all variables that [Load] knows, sorted, without the _FILE forms of
+// secrets and without those that have no effect.
+func Names() []string {
+	names := slices.Concat(Secrets, own, slices.Collect(maps.Keys(upstream)))
+	slices.Sort(names)
+	return names
+}
+
 var logLevels = []string{"debug", "info", "warn", "error"}
 
-// loader collects problems while it reads.
+// loader collects problems and warnings while it reads.
 type loader struct {
-	env      map[string]string
-	problems Problems
+	*environ.Reader
 	warnings []string
 }
 
+func newLoader(env []string) *loader { return &loader{Reader: environ.New(env)} }
+
 // Load reads and checks the settings in an environment (as [os.Environ] gives
-// it). If anything is wrong the error is a [Problems] that holds all of it.
+// it). If anything is wrong the error is an [environ.Problems] that holds all of it.
 // A variable that is set but empty counts as not set.
-func Load(environ []string) (*Settings, error) {
-	l := newLoader(environ)
+func Load(env []string) (*Settings, error) {
+	l := newLoader(env)
 	s := &Settings{
-		PeerName:        l.peerName(),
-		Folder:          l.folder(),
-		Secret:          l.networkSecret(),
-		Seed:            l.seed(),
-		HealthAddress:   l.healthAddress(),
-		ReadyMinPeers:   int(l.number("CLUSTER_READY_MIN_PEERS", DefaultReadyMinPeers, isPositive)),
-		StoreCacheBytes: l.number("CLUSTER_STORE_CACHE_BYTES", 0, isPositive),
-		ShutdownTimeout: l.duration("CLUSTER_SHUTDOWN_TIMEOUT", DefaultShutdownTimeout),
-		Zone:            l.word(ZoneVariable),
-		TaskID:          l.word(TaskIDVariable),
-		LogLevel:        l.choice("CLUSTER_LOGLEVEL", "info", logLevels),
+		PeerName:          l.peerName(),
+		Folder:            l.folder(),
+		Secret:            l.networkSecret(),
+		Seed:              l.seed(),
+		HealthAddress:     l.HostPort("CLUSTER_HEALTH_ADDRESS"),
+		ReadyMinPeers:     int(l.Number("CLUSTER_READY_MIN_PEERS", DefaultReadyMinPeers, environ.IsPositive)),
+		StoreCacheBytes:   l.Number("CLUSTER_STORE_CACHE_BYTES", 0, environ.IsPositive),
+		NodeWait:          l.Duration("CLUSTER_NODE_WAIT", DefaultNodeWait),
+		ShutdownTimeout:   l.Duration("CLUSTER_SHUTDOWN_TIMEOUT", DefaultShutdownTimeout),
+		ReallocationDelay: l.Duration("CLUSTER_REALLOCATION_DELAY", DefaultReallocationDelay),
+		ReallocationRate:  int(l.Number("CLUSTER_REALLOCATION_RATE", DefaultReallocationRate, environ.IsPositive)),
+		Zone:              l.word(ZoneVariable),
+		TaskID:            l.word(TaskIDVariable),
+		LogLevel:          l.Choice("CLUSTER_LOGLEVEL", "info", logLevels),
 	}
 	l.identify(s)
 	l.peers(s)
@@ -161,26 +193,26 @@ func Load(environ []string) (*Settings, error) {
 	l.apis(s)
 	l.upstream()
 	if max := len(s.Peers); max > 0 && s.ReadyMinPeers > max {
-		l.bad("CLUSTER_READY_MIN_PEERS", strconv.Itoa(s.ReadyMinPeers), "must be at most the number of peers in CLUSTER_PEERS, %d", max)
+		l.Bad("CLUSTER_READY_MIN_PEERS", strconv.Itoa(s.ReadyMinPeers), "must be at most the number of peers in CLUSTER_PEERS, %d", max)
 	}
 	s.Warnings = l.warnings
-	if len(l.problems) > 0 {
-		return nil, l.problems
+	if err := l.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
 // LoadFolder reads only where the peer's folder is and how to log, for commands
 // that work on the folder alone.
-func LoadFolder(environ []string) (*Settings, error) {
-	l := newLoader(environ)
+func LoadFolder(env []string) (*Settings, error) {
+	l := newLoader(env)
 	s := &Settings{
 		Folder:          l.folder(),
-		StoreCacheBytes: l.number("CLUSTER_STORE_CACHE_BYTES", 0, isPositive),
-		LogLevel:        l.choice("CLUSTER_LOGLEVEL", "info", logLevels),
+		StoreCacheBytes: l.Number("CLUSTER_STORE_CACHE_BYTES", 0, environ.IsPositive),
+		LogLevel:        l.Choice("CLUSTER_LOGLEVEL", "info", logLevels),
 	}
-	if len(l.problems) > 0 {
-		return nil, l.problems
+	if err := l.Err(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -197,17 +229,17 @@ type API struct {
 }
 
 // LoadAPI reads where the peer's REST API is, for clients in the same container.
-func LoadAPI(environ []string) (API, error) {
+func LoadAPI(env []string) (API, error) {
 	const listen = "CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS"
-	l := newLoader(environ)
-	v := l.env[listen]
+	l := newLoader(env)
+	v := l.Value(listen)
 	if v == "" {
 		v = defaultRESTAddress
 	}
 	first, _, _ := strings.Cut(v, ",")
 	addr, err := ma.NewMultiaddr(strings.TrimSpace(first))
 	if err != nil {
-		l.bad(listen, v, `must be multiaddresses such as %q (%v)`, defaultRESTAddress, err)
+		l.Bad(listen, v, `must be multiaddresses such as %q (%v)`, defaultRESTAddress, err)
 	} else if manet.IsIPUnspecified(addr) {
 		loopback := "/ip4/127.0.0.1"
 		if addr[0].Protocol().Code == ma.P_IP6 {
@@ -215,224 +247,125 @@ func LoadAPI(environ []string) (API, error) {
 		}
 		addr = ma.Join(ma.StringCast(loopback), addr[1:])
 	}
-	api := API{Addr: addr, TLS: l.env["CLUSTER_RESTAPI_SSLCERTFILE"] != ""}
+	api := API{Addr: addr, TLS: l.Value("CLUSTER_RESTAPI_SSLCERTFILE") != ""}
 	credentials := l.credentials("CLUSTER_RESTAPI_BASICAUTHCREDENTIALS")
 	for _, user := range slices.Sorted(maps.Keys(credentials)) {
 		api.User, api.Password = user, credentials[user]
 		break
 	}
-	if len(l.problems) > 0 {
-		return API{}, l.problems
+	if err := l.Err(); err != nil {
+		return API{}, err
 	}
 	return api, nil
 }
 
 // LoadNames reads what determines peer IDs, for the command that prints them:
 // the seed, this peer's name (empty if it is not set) and the peers' names.
-func LoadNames(environ []string) (seed identity.Seed, names []string, err error) {
-	l := newLoader(environ)
+func LoadNames(env []string) (seed identity.Seed, names []string, err error) {
+	l := newLoader(env)
 	seed = l.seed()
-	if seed.IsZero() && len(l.problems) == 0 {
-		l.bad("CLUSTER_SEED", "", "is not set; peer IDs can be computed only from a seed (set CLUSTER_SEED or CLUSTER_SEED_FILE)")
+	if seed.IsZero() && l.Problems() == 0 {
+		l.Bad("CLUSTER_SEED", "", "is not set; peer IDs can be computed only from a seed (set CLUSTER_SEED or CLUSTER_SEED_FILE)")
 	}
 	for _, p := range l.peerList() {
 		names = append(names, p.Name)
 	}
-	if own := l.env["CLUSTER_PEERNAME"]; own != "" && !slices.Contains(names, own) {
+	if own := l.Value("CLUSTER_PEERNAME"); own != "" && !slices.Contains(names, own) {
 		names = append(names, own)
 	}
-	if len(l.problems) > 0 {
-		return identity.Seed{}, nil, l.problems
+	if err := l.Err(); err != nil {
+		return identity.Seed{}, nil, err
 	}
 	return seed, names, nil
 }
 
-func newLoader(environ []string) *loader {
-	l := &loader{env: make(map[string]string, len(environ))}
-	for _, kv := range environ {
-		if name, value, ok := strings.Cut(kv, "="); ok && value != "" {
-			l.env[name] = value
-		}
-	}
-	return l
-}
-
-func (l *loader) bad(name, value, format string, args ...any) {
-	l.problems = append(l.problems, Problem{Name: name, Value: value, Want: fmt.Sprintf(format, args...)})
-}
-
-// secret returns a secret's value and the name of the variable that it came
-// from, for messages.
-func (l *loader) secret(name string) (value, from string) {
-	file := name + "_FILE"
-	path := l.env[file]
-	switch {
-	case path == "":
-		return l.env[name], name
-	case l.env[name] != "":
-		l.bad(file, path, "is set together with %s: set one of the two", name)
-		return "", name
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		l.bad(file, path, "must name a readable file that holds the value (%v)", err)
-		return "", file
-	}
-	value = strings.TrimSpace(string(raw))
-	if value == "" {
-		l.bad(file, path, "names an empty file; it must hold the value")
-	}
-	return value, file
-}
-
-// given reports whether a secret is set in either way.
-func (l *loader) given(name string) bool { return l.env[name] != "" || l.env[name+"_FILE"] != "" }
-
-func (l *loader) number(name string, def int64, is check) int64 {
-	v, ok := l.env[name]
-	if !ok {
-		return def
-	}
-	if want := is(v); want != "" {
-		l.bad(name, v, "%s", want)
-		return def
-	}
-	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil {
-		l.bad(name, v, "must be a whole number")
-	}
-	return n
-}
-
-func (l *loader) duration(name string, def time.Duration) time.Duration {
-	v, ok := l.env[name]
-	if !ok {
-		return def
-	}
-	if want := isPositiveDuration(v); want != "" {
-		l.bad(name, v, "%s", want)
-		return def
-	}
-	d, err := time.ParseDuration(v)
-	if err != nil {
-		l.bad(name, v, "must be a duration")
-	}
-	return d
-}
-
 // word returns the value of a setting that names something.
 func (l *loader) word(name string) string {
-	v := l.env[name]
+	v := l.Value(name)
 	if strings.ContainsAny(v, ":, \t\r\n") {
-		l.bad(name, v, `must not contain blanks, ":" or ","`)
-	}
-	return v
-}
-
-func (l *loader) choice(name, def string, values []string) string {
-	v, ok := l.env[name]
-	if !ok {
-		return def
-	}
-	v = strings.ToLower(v)
-	if want := isOneOf(values...)(v); want != "" {
-		l.bad(name, v, "%s", want)
-		return def
+		l.Bad(name, v, `must not contain blanks, ":" or ","`)
 	}
 	return v
 }
 
 func (l *loader) peerName() string {
-	if name := l.env["CLUSTER_PEERNAME"]; name != "" {
+	if name := l.Value("CLUSTER_PEERNAME"); name != "" {
 		if strings.ContainsAny(name, "=,/ \t\r\n") {
-			l.bad("CLUSTER_PEERNAME", name, `must not contain blanks, "=", "," or "/"`)
+			l.Bad("CLUSTER_PEERNAME", name, `must not contain blanks, "=", "," or "/"`)
 		}
 		return name
 	}
 	name, err := os.Hostname()
 	if err != nil || name == "" {
-		l.bad("CLUSTER_PEERNAME", "", "is not set and the host has no name; give this peer a name")
+		l.Bad("CLUSTER_PEERNAME", "", "is not set and the host has no name; give this peer a name")
 	}
 	return name
 }
 
 func (l *loader) folder() folder.Folder {
-	path := l.env["IPFS_CLUSTER_PATH"]
+	path := l.Value("IPFS_CLUSTER_PATH")
 	if path == "" {
-		home := l.env["HOME"]
+		home := l.Value("HOME")
 		if home == "" {
-			l.bad("IPFS_CLUSTER_PATH", "", "is not set and there is no home directory; name the folder of this peer")
+			l.Bad("IPFS_CLUSTER_PATH", "", "is not set and there is no home directory; name the folder of this peer")
 			return ""
 		}
 		path = filepath.Join(home, ".ipfs-cluster")
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		l.bad("IPFS_CLUSTER_PATH", path, "must be the path of a folder (%v)", err)
+		l.Bad("IPFS_CLUSTER_PATH", path, "must be the path of a folder (%v)", err)
 		return ""
 	}
 	if st, err := os.Stat(abs); err == nil && !st.IsDir() {
-		l.bad("IPFS_CLUSTER_PATH", path, "is a file; it must be the path of a folder, which may be missing")
+		l.Bad("IPFS_CLUSTER_PATH", path, "is a file; it must be the path of a folder, which may be missing")
 	}
 	return folder.Folder(abs)
 }
 
 func (l *loader) networkSecret() []byte {
 	const how = `make one with: openssl rand -hex 32`
-	if !l.given("CLUSTER_SECRET") {
-		l.bad("CLUSTER_SECRET", "", "is not set; it must be the cluster's shared secret, 64 hexadecimal digits (or CLUSTER_SECRET_FILE the file that holds it); %s", how)
+	if !l.Given("CLUSTER_SECRET") {
+		l.Bad("CLUSTER_SECRET", "", "is not set; it must be the cluster's shared secret, 64 hexadecimal digits (or CLUSTER_SECRET_FILE the file that holds it); %s", how)
 		return nil
 	}
-	v, from := l.secret("CLUSTER_SECRET")
+	v, from := l.Secret("CLUSTER_SECRET")
 	if v == "" {
 		return nil
 	}
 	raw, err := hex.DecodeString(v)
 	if err != nil || len(raw) != 32 {
-		l.bad(from, "", "must be 64 hexadecimal digits (32 bytes), and what it holds is not (%d characters); %s", len(v), how)
+		l.Bad(from, "", "must be 64 hexadecimal digits (32 bytes), and what it holds is not (%d characters); %s", len(v), how)
 		return nil
 	}
 	return raw
 }
 
 func (l *loader) seed() identity.Seed {
-	v, from := l.secret("CLUSTER_SEED")
+	v, from := l.Secret("CLUSTER_SEED")
 	if v == "" {
 		return identity.Seed{}
 	}
 	seed, err := identity.NewSeed([]byte(v))
 	if err != nil {
-		l.bad(from, "", "%v; make one with: openssl rand -hex 32", err)
+		l.Bad(from, "", "%v; make one with: openssl rand -hex 32", err)
 	}
 	return seed
 }
 
-func (l *loader) healthAddress() string {
-	const name = "CLUSTER_HEALTH_ADDRESS"
-	v := l.env[name]
-	if v == "" {
-		return ""
-	}
-	_, port, err := net.SplitHostPort(v)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
-		l.bad(name, v, `must be host:port, such as "127.0.0.1:9098" or ":9098"`)
-	}
-	return v
-}
-
 // identify settles who this peer is, as far as the environment says.
 func (l *loader) identify(s *Settings) {
-	id := l.env["CLUSTER_ID"]
-	if l.given("CLUSTER_SEED") {
+	id := l.Value("CLUSTER_ID")
+	if l.Given("CLUSTER_SEED") {
 		for _, name := range []string{"CLUSTER_ID", "CLUSTER_PRIVATEKEY", "CLUSTER_PRIVATEKEY_FILE"} {
-			if l.env[name] != "" {
-				l.bad(name, "", "is set together with CLUSTER_SEED, which already determines this peer's identity: set one of the two")
+			if l.Value(name) != "" {
+				l.Bad(name, "", "is set together with CLUSTER_SEED, which already determines this peer's identity: set one of the two")
 			}
 		}
 		if !s.Seed.IsZero() && s.PeerName != "" {
 			derived, err := s.Seed.Identity(s.PeerName)
 			if err != nil {
-				l.bad("CLUSTER_SEED", "", "%v", err)
+				l.Bad("CLUSTER_SEED", "", "%v", err)
 				return
 			}
 			s.Identity = &derived
@@ -440,20 +373,20 @@ func (l *loader) identify(s *Settings) {
 		return
 	}
 	switch {
-	case id == "" && !l.given("CLUSTER_PRIVATEKEY"):
+	case id == "" && !l.Given("CLUSTER_PRIVATEKEY"):
 		return
 	case id == "":
-		l.bad("CLUSTER_ID", "", "is not set, but CLUSTER_PRIVATEKEY is: set both, or neither")
+		l.Bad("CLUSTER_ID", "", "is not set, but CLUSTER_PRIVATEKEY is: set both, or neither")
 		return
-	case !l.given("CLUSTER_PRIVATEKEY"):
-		l.bad("CLUSTER_PRIVATEKEY", "", "is not set, but CLUSTER_ID is: set both, or neither (a seed in CLUSTER_SEED needs neither)")
+	case !l.Given("CLUSTER_PRIVATEKEY"):
+		l.Bad("CLUSTER_PRIVATEKEY", "", "is not set, but CLUSTER_ID is: set both, or neither (a seed in CLUSTER_SEED needs neither)")
 		return
 	}
 	pid, err := peer.Decode(id)
 	if err != nil {
-		l.bad("CLUSTER_ID", id, `must be a peer ID such as "12D3KooW…" (%v)`, err)
+		l.Bad("CLUSTER_ID", id, `must be a peer ID such as "12D3KooW…" (%v)`, err)
 	}
-	v, from := l.secret("CLUSTER_PRIVATEKEY")
+	v, from := l.Secret("CLUSTER_PRIVATEKEY")
 	if v == "" {
 		return
 	}
@@ -464,9 +397,9 @@ func (l *loader) identify(s *Settings) {
 	}
 	switch {
 	case kerr != nil:
-		l.bad(from, "", "must be a libp2p private key in base64, as in ipfs-cluster's identity.json")
+		l.Bad(from, "", "must be a libp2p private key in base64, as in ipfs-cluster's identity.json")
 	case err == nil && !pid.MatchesPrivateKey(key):
-		l.bad("CLUSTER_ID", id, "is not the ID of the key in %s", from)
+		l.Bad("CLUSTER_ID", id, "is not the ID of the key in %s", from)
 	case err == nil:
 		s.Identity = &identity.Identity{ID: pid, Key: key}
 	}
@@ -477,29 +410,29 @@ func (l *loader) peerList() []Peer {
 	const name = "CLUSTER_PEERS"
 	var list []Peer
 	seen := map[string]bool{}
-	for _, entry := range strings.Split(l.env[name], ",") {
+	for _, entry := range strings.Split(l.Value(name), ",") {
 		entry = strings.TrimSpace(entry)
 		if entry == "" {
 			continue
 		}
 		peerName, text, ok := strings.Cut(entry, "=")
 		if !ok || peerName == "" || strings.ContainsAny(peerName, "/ \t\r\n") {
-			l.bad(name, entry, "must be a list of name=multiaddress, separated by commas, such as task-1=/dns4/task-1.internal/tcp/9096")
+			l.Bad(name, entry, "must be a list of name=multiaddress, separated by commas, such as task-1=/dns4/task-1.internal/tcp/9096")
 			continue
 		}
 		if seen[peerName] {
-			l.bad(name, entry, "names the peer %q twice; every peer needs a name of its own", peerName)
+			l.Bad(name, entry, "names the peer %q twice; every peer needs a name of its own", peerName)
 			continue
 		}
 		seen[peerName] = true
 		addr, err := ma.NewMultiaddr(text)
 		if err != nil {
-			l.bad(name, entry, "must hold a multiaddress such as /dns4/task-1.internal/tcp/9096 after the name (%v)", err)
+			l.Bad(name, entry, "must hold a multiaddress such as /dns4/task-1.internal/tcp/9096 after the name (%v)", err)
 			continue
 		}
 		transport, id := peer.SplitAddr(addr)
 		if transport == nil {
-			l.bad(name, entry, "must hold an address to dial, such as /dns4/task-1.internal/tcp/9096")
+			l.Bad(name, entry, "must hold an address to dial, such as /dns4/task-1.internal/tcp/9096")
 			continue
 		}
 		list = append(list, Peer{Name: peerName, Addr: transport, ID: id})
@@ -509,29 +442,29 @@ func (l *loader) peerList() []Peer {
 
 func (l *loader) peers(s *Settings) {
 	const name = "CLUSTER_PEERS"
-	before := len(l.problems)
+	before := l.Problems()
 	s.Peers = l.peerList()
-	if len(l.problems) > before || len(s.Peers) == 0 {
+	if l.Problems() > before || len(s.Peers) == 0 {
 		return
 	}
 	if !slices.ContainsFunc(s.Peers, func(p Peer) bool { return p.Name == s.PeerName }) {
-		l.bad(name, l.env[name], "does not name this peer, %q (CLUSTER_PEERNAME): list all peers, this one included", s.PeerName)
+		l.Bad(name, l.Value(name), "does not name this peer, %q (CLUSTER_PEERNAME): list all peers, this one included", s.PeerName)
 	}
 	for i, p := range s.Peers {
-		if l.given("CLUSTER_SEED") {
+		if l.Given("CLUSTER_SEED") {
 			if s.Seed.IsZero() {
 				continue // reported already
 			}
 			derived, err := s.Seed.Identity(p.Name)
 			switch {
 			case err != nil:
-				l.bad(name, p.Name, "%v", err)
+				l.Bad(name, p.Name, "%v", err)
 			case p.ID != "" && p.ID != derived.ID:
-				l.bad(name, p.ID.String(), "is not the ID that the seed gives the peer %q, %s: leave /p2p/… away", p.Name, derived.ID)
+				l.Bad(name, p.ID.String(), "is not the ID that the seed gives the peer %q, %s: leave /p2p/… away", p.Name, derived.ID)
 			}
 			s.Peers[i].ID = derived.ID
 		} else if p.ID == "" && p.Name != s.PeerName {
-			l.bad(name, p.Name+"="+p.Addr.String(), "must end in /p2p/ and the peer's ID, because there is no CLUSTER_SEED to compute it from")
+			l.Bad(name, p.Name+"="+p.Addr.String(), "must end in /p2p/ and the peer's ID, because there is no CLUSTER_SEED to compute it from")
 		}
 	}
 }
@@ -550,18 +483,18 @@ func (l *loader) trust(s *Settings) {
 	for _, p := range s.Peers {
 		add(p.ID)
 	}
-	v := l.env[name]
+	v := l.Value(name)
 	if v == "" {
 		return
 	}
 	if want := isPeerIDs(v); want != "" {
-		l.bad(name, v, "%s", want)
+		l.Bad(name, v, "%s", want)
 		return
 	}
 	for _, one := range strings.Split(v, ",") {
 		if one == "*" {
-			if l.given("CLUSTER_SEED") {
-				l.bad(name, v, "must not contain * together with CLUSTER_SEED: the seed determines whom to trust")
+			if l.Given("CLUSTER_SEED") {
+				l.Bad(name, v, "must not contain * together with CLUSTER_SEED: the seed determines whom to trust")
 				return
 			}
 			s.TrustAll = true
@@ -570,7 +503,7 @@ func (l *loader) trust(s *Settings) {
 		}
 		id, err := peer.Decode(one)
 		if err != nil {
-			l.bad(name, one, "must be a peer ID (%v)", err)
+			l.Bad(name, one, "must be a peer ID (%v)", err)
 			return
 		}
 		add(id)
@@ -580,7 +513,7 @@ func (l *loader) trust(s *Settings) {
 // credentials parses user:password pairs, separated by commas or, in a file,
 // by line ends. A password may contain colons.
 func (l *loader) credentials(name string) map[string]string {
-	v, from := l.secret(name)
+	v, from := l.Secret(name)
 	if v == "" {
 		return nil
 	}
@@ -589,11 +522,11 @@ func (l *loader) credentials(name string) map[string]string {
 		user, password, ok := strings.Cut(strings.TrimSpace(pair), ":")
 		switch {
 		case !ok:
-			l.bad(from, "", "must be user:password, or several of them separated by commas; entry %d has no colon", i+1)
+			l.Bad(from, "", "must be user:password, or several of them separated by commas; entry %d has no colon", i+1)
 		case user == "" || password == "":
-			l.bad(from, "", "must be user:password, or several of them separated by commas; entry %d has an empty user or password", i+1)
+			l.Bad(from, "", "must be user:password, or several of them separated by commas; entry %d has an empty user or password", i+1)
 		case out[user] != "":
-			l.bad(from, "", "names the user of entry %d twice", i+1)
+			l.Bad(from, "", "names the user of entry %d twice", i+1)
 		default:
 			out[user] = password
 		}
@@ -605,26 +538,26 @@ func (l *loader) apis(s *Settings) {
 	const restListen, pinningListen = "CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS", "CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS"
 	const restCreds, pinningCreds = "CLUSTER_RESTAPI_BASICAUTHCREDENTIALS", "CLUSTER_PINSVCAPI_BASICAUTHCREDENTIALS"
 	s.RESTCredentials = l.credentials(restCreds)
-	if !l.given(restCreds) {
+	if !l.Given(restCreds) {
 		for _, a := range l.beyondLoopback(restListen, defaultRESTAddress) {
-			l.bad(restListen, a, "is reachable from other hosts, and there are no credentials: set %s=user:password (or %s_FILE), or listen on loopback, such as %s", restCreds, restCreds, defaultRESTAddress)
+			l.Bad(restListen, a, "is reachable from other hosts, and there are no credentials: set %s=user:password (or %s_FILE), or listen on loopback, such as %s", restCreds, restCreds, defaultRESTAddress)
 		}
 	}
-	if v, ok := l.env["CLUSTER_PINSVCAPI_ENABLED"]; ok {
+	if v := l.Value("CLUSTER_PINSVCAPI_ENABLED"); v != "" {
 		b, err := strconv.ParseBool(v)
 		if err != nil {
-			l.bad("CLUSTER_PINSVCAPI_ENABLED", v, "must be true or false")
+			l.Bad("CLUSTER_PINSVCAPI_ENABLED", v, "must be true or false")
 		}
 		s.PinningService = b
 	}
 	s.PinningCredentials = l.credentials(pinningCreds)
-	if !l.given(pinningCreds) {
+	if !l.Given(pinningCreds) {
 		s.PinningCredentials = s.RESTCredentials
 	}
-	if s.PinningService && !l.given(pinningCreds) && !l.given(restCreds) {
-		l.bad("CLUSTER_PINSVCAPI_ENABLED", "true", "needs credentials: set %s=user:password (or %s_FILE)", restCreds, restCreds)
+	if s.PinningService && !l.Given(pinningCreds) && !l.Given(restCreds) {
+		l.Bad("CLUSTER_PINSVCAPI_ENABLED", "true", "needs credentials: set %s=user:password (or %s_FILE)", restCreds, restCreds)
 	}
-	if !s.PinningService && (l.env[pinningListen] != "" || l.given(pinningCreds)) {
+	if !s.PinningService && (l.Value(pinningListen) != "" || l.Given(pinningCreds)) {
 		l.warnings = append(l.warnings, "the pinning service API is off, its settings have no effect; CLUSTER_PINSVCAPI_ENABLED=true switches it on")
 	}
 }
@@ -632,7 +565,7 @@ func (l *loader) apis(s *Settings) {
 // beyondLoopback returns the addresses in a variable that other hosts can
 // reach. Addresses that do not parse are left to the table's check.
 func (l *loader) beyondLoopback(name, def string) []string {
-	v := l.env[name]
+	v := l.Value(name)
 	if v == "" {
 		v = def
 	}
@@ -651,22 +584,15 @@ func (l *loader) beyondLoopback(name, def string) []string {
 
 // upstream checks ipfs-cluster's own variables and looks for stray ones.
 func (l *loader) upstream() {
-	names := make([]string, 0, len(l.env))
-	for name := range l.env {
-		if strings.HasPrefix(name, "CLUSTER_") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
 names:
-	for _, name := range names {
+	for _, name := range l.Names("CLUSTER_") {
 		if is, ok := upstream[name]; ok {
-			if want := is(l.env[name]); want != "" {
-				value := l.env[name]
+			if want := is(l.Value(name)); want != "" {
+				value := l.Value(name)
 				if strings.HasSuffix(name, "_PRIVATEKEY") {
 					value = ""
 				}
-				l.bad(name, value, "%s", want)
+				l.Bad(name, value, "%s", want)
 			}
 			continue
 		}
@@ -679,27 +605,24 @@ names:
 				continue names
 			}
 		}
-		l.warnings = append(l.warnings, fmt.Sprintf("%s has no effect: no setting has this name", name))
+		unknown := name + " has no effect: no setting has this name"
+		if meant, ok := environ.Nearest(name, Names()); ok {
+			unknown += "; did you mean " + meant + "?"
+		}
+		l.warnings = append(l.warnings, unknown)
 	}
-	min, max := l.env["CLUSTER_REPLICATIONFACTORMIN"], l.env["CLUSTER_REPLICATIONFACTORMAX"]
+	min, max := l.Value("CLUSTER_REPLICATIONFACTORMIN"), l.Value("CLUSTER_REPLICATIONFACTORMAX")
 	lo, errLo := strconv.Atoi(min)
 	hi, errHi := strconv.Atoi(max)
 	switch {
 	case (min == "") != (max == ""):
-		l.bad("CLUSTER_REPLICATIONFACTORMIN", min, "must be set together with CLUSTER_REPLICATIONFACTORMAX")
+		l.Bad("CLUSTER_REPLICATIONFACTORMIN", min, "must be set together with CLUSTER_REPLICATIONFACTORMAX")
 	case errLo == nil && errHi == nil && (lo > hi || (lo == -1) != (hi == -1)):
-		l.bad("CLUSTER_REPLICATIONFACTORMIN", min, "must not be above CLUSTER_REPLICATIONFACTORMAX (%d), and either both are -1 or none", hi)
+		l.Bad("CLUSTER_REPLICATIONFACTORMIN", min, "must not be above CLUSTER_REPLICATIONFACTORMAX (%d), and either both are -1 or none", hi)
 	}
 }
 
 // TakeSecrets removes the variables that hold secrets from the process's
 // environment, so that neither the components' configuration code nor a child
 // process sees them. Call it after [Load].
-func TakeSecrets() error {
-	for _, name := range Secrets {
-		if err := os.Unsetenv(name); err != nil {
-			return fmt.Errorf("remove %s from the environment: %w", name, err)
-		}
-	}
-	return nil
-}
+func TakeSecrets() error { return environ.Take(Secrets...) }

@@ -14,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/environ"
 )
 
 const (
@@ -33,7 +35,7 @@ func good() map[string]string {
 	}
 }
 
-func environ(env map[string]string) []string {
+func envList(env map[string]string) []string {
 	var out []string
 	for k, v := range env {
 		out = append(out, k+"="+v)
@@ -45,7 +47,7 @@ func environ(env map[string]string) []string {
 func with(changes map[string]string) []string {
 	env := good()
 	maps.Copy(env, changes)
-	return environ(env)
+	return envList(env)
 }
 
 func TestGoodSettings(t *testing.T) {
@@ -77,7 +79,7 @@ func TestGoodSettings(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	s, err := Load(environ(map[string]string{"CLUSTER_PEERNAME": "p", "CLUSTER_SECRET": goodSecret, "HOME": "/h"}))
+	s, err := Load(envList(map[string]string{"CLUSTER_PEERNAME": "p", "CLUSTER_SECRET": goodSecret, "HOME": "/h"}))
 	require.NoError(t, err)
 	require.Equal(t, 1, s.ReadyMinPeers)
 	require.Equal(t, 100*time.Second, s.ShutdownTimeout)
@@ -147,8 +149,8 @@ func TestBadSettings(t *testing.T) {
 			env := good()
 			env[c.name] = c.value
 			maps.Copy(env, c.also)
-			_, err := Load(environ(env))
-			var problems Problems
+			_, err := Load(envList(env))
+			var problems environ.Problems
 			require.True(t, errors.As(err, &problems), "%v", err)
 			require.Len(t, problems, 1, "%v", err)
 			require.Contains(t, problems[0].Name, strings.TrimSuffix(c.name, "_FILE"))
@@ -174,7 +176,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"CLUSTER_IPFSHTTP_PINTIMEOUT":            "soon",
 		"CLUSTER_STATELESS_CONCURRENTPINS":       "0",
 	}))
-	var problems Problems
+	var problems environ.Problems
 	require.True(t, errors.As(err, &problems))
 	var names []string
 	for _, p := range problems {
@@ -200,7 +202,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		"CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS":    "/ip4/0.0.0.0/tcp/9094",
 	}))
 	require.NoError(t, err)
-	fromEnv, err := Load(environ(good()))
+	fromEnv, err := Load(envList(good()))
 	require.NoError(t, err)
 	require.Equal(t, fromEnv.Identity.ID, fromFiles.Identity.ID)
 	require.Equal(t, fromEnv.Secret, fromFiles.Secret)
@@ -256,7 +258,7 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestLoadNames(t *testing.T) {
-	seed, names, err := LoadNames(environ(good()))
+	seed, names, err := LoadNames(envList(good()))
 	require.NoError(t, err)
 	require.False(t, seed.IsZero())
 	require.Equal(t, []string{"task-1", "task-2"}, names)
@@ -271,4 +273,20 @@ func TestTakeSecrets(t *testing.T) {
 	_, found := os.LookupEnv("CLUSTER_SECRET")
 	require.False(t, found)
 	require.Equal(t, "kept", os.Getenv("CLUSTER_PEERNAME"))
+}
+
+// Every setting that ipfs-cluster does not have, and every one that is read here,
+// is in the reference.
+func TestEverySettingIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cluster.md")
+	require.NoError(t, err)
+	for _, name := range append(slices.Clone(Secrets), own...) {
+		require.Contains(t, string(text), "`"+name+"`")
+	}
+}
+
+func TestAnUnknownNameIsToldWithTheNearest(t *testing.T) {
+	s, err := Load(with(map[string]string{"CLUSTER_PEER_NAME": "x"}))
+	require.NoError(t, err)
+	require.Contains(t, s.Warnings, "CLUSTER_PEER_NAME has no effect: no setting has this name; did you mean CLUSTER_PEERNAME?")
 }

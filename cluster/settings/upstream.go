@@ -2,54 +2,14 @@ package settings
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/environ"
 )
-
-// check returns what is wrong with a value and what would be accepted, or "".
-type check func(value string) string
-
-func isText(string) string { return "" }
-
-func isDuration(v string) string {
-	if d, err := time.ParseDuration(v); err != nil || d < 0 {
-		return `must be a duration such as "90s" or "5m"`
-	}
-	return ""
-}
-
-func isPositiveDuration(v string) string {
-	if d, err := time.ParseDuration(v); err != nil || d <= 0 {
-		return `must be a duration above zero, such as "90s" or "5m"`
-	}
-	return ""
-}
-
-func isBool(v string) string {
-	if _, err := strconv.ParseBool(v); err != nil {
-		return "must be true or false"
-	}
-	return ""
-}
-
-func isCount(v string) string {
-	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n < 0 {
-		return "must be a whole number, 0 or more"
-	}
-	return ""
-}
-
-func isPositive(v string) string {
-	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n <= 0 {
-		return "must be a whole number, 1 or more"
-	}
-	return ""
-}
 
 func isReplication(v string) string {
 	if n, err := strconv.Atoi(v); err != nil || n < -1 || n == 0 {
@@ -122,20 +82,11 @@ func isPairs(v string) string {
 	return ""
 }
 
-func isOneOf(values ...string) check {
-	return func(v string) string {
-		if !slices.Contains(values, v) {
-			return "must be one of: " + strings.Join(values, ", ")
-		}
-		return ""
-	}
-}
-
 // refused settings would break a promise; the text says which.
-func refused(why string) check { return func(string) string { return why } }
+func refused(why string) environ.Check { return func(string) string { return why } }
 
 // unlessTrue accepts false and gives the reason for anything else.
-func unlessTrue(why string) check {
+func unlessTrue(why string) environ.Check {
 	return func(v string) string {
 		if b, err := strconv.ParseBool(v); err == nil && !b {
 			return ""
@@ -148,91 +99,91 @@ func unlessTrue(why string) check {
 // except those that [Load] reads itself. The names are what its configuration
 // code looks for: the component's prefix and the setting's name without
 // underscores.
-var upstream = func() map[string]check {
-	m := map[string]check{
+var upstream = func() map[string]environ.Check {
+	m := map[string]environ.Check{
 		"CLUSTER_LISTENMULTIADDRESS":                   isMultiaddrs,
 		"CLUSTER_ANNOUNCEMULTIADDRESS":                 isMultiaddrs,
 		"CLUSTER_NOANNOUNCEMULTIADDRESS":               isMultiaddrs,
-		"CLUSTER_ENABLERELAYHOP":                       isBool,
-		"CLUSTER_CONNECTIONMANAGER_HIGHWATER":          isPositive,
-		"CLUSTER_CONNECTIONMANAGER_LOWWATER":           isPositive,
-		"CLUSTER_CONNECTIONMANAGER_GRACEPERIOD":        isPositiveDuration,
-		"CLUSTER_RESOURCEMANAGER_ENABLED":              isBool,
-		"CLUSTER_RESOURCEMANAGER_MEMORYLIMITBYTES":     isCount,
-		"CLUSTER_RESOURCEMANAGER_FILEDESCRIPTORSLIMIT": isCount,
-		"CLUSTER_PUBSUB_SEENMESSAGESTTL":               isPositiveDuration,
-		"CLUSTER_PUBSUB_HEARTBEATINTERVAL":             isPositiveDuration,
-		"CLUSTER_PUBSUB_DFACTOR":                       isPositive,
-		"CLUSTER_PUBSUB_HISTORYGOSSIP":                 isPositive,
-		"CLUSTER_PUBSUB_HISTORYLENGTH":                 isPositive,
-		"CLUSTER_PUBSUB_FLOODPUBLISH":                  isBool,
-		"CLUSTER_DIALPEERTIMEOUT":                      isPositiveDuration,
-		"CLUSTER_STATESYNCINTERVAL":                    isPositiveDuration,
-		"CLUSTER_PINRECOVERINTERVAL":                   isPositiveDuration,
+		"CLUSTER_ENABLERELAYHOP":                       environ.IsBool,
+		"CLUSTER_CONNECTIONMANAGER_HIGHWATER":          environ.IsPositive,
+		"CLUSTER_CONNECTIONMANAGER_LOWWATER":           environ.IsPositive,
+		"CLUSTER_CONNECTIONMANAGER_GRACEPERIOD":        environ.IsPositiveDuration,
+		"CLUSTER_RESOURCEMANAGER_ENABLED":              environ.IsBool,
+		"CLUSTER_RESOURCEMANAGER_MEMORYLIMITBYTES":     environ.IsCount,
+		"CLUSTER_RESOURCEMANAGER_FILEDESCRIPTORSLIMIT": environ.IsCount,
+		"CLUSTER_PUBSUB_SEENMESSAGESTTL":               environ.IsPositiveDuration,
+		"CLUSTER_PUBSUB_HEARTBEATINTERVAL":             environ.IsPositiveDuration,
+		"CLUSTER_PUBSUB_DFACTOR":                       environ.IsPositive,
+		"CLUSTER_PUBSUB_HISTORYGOSSIP":                 environ.IsPositive,
+		"CLUSTER_PUBSUB_HISTORYLENGTH":                 environ.IsPositive,
+		"CLUSTER_PUBSUB_FLOODPUBLISH":                  environ.IsBool,
+		"CLUSTER_DIALPEERTIMEOUT":                      environ.IsPositiveDuration,
+		"CLUSTER_STATESYNCINTERVAL":                    environ.IsPositiveDuration,
+		"CLUSTER_PINRECOVERINTERVAL":                   environ.IsPositiveDuration,
 		"CLUSTER_REPLICATIONFACTORMIN":                 isReplication,
 		"CLUSTER_REPLICATIONFACTORMAX":                 isReplication,
-		"CLUSTER_MONITORPINGINTERVAL":                  isPositiveDuration,
-		"CLUSTER_PEERWATCHINTERVAL":                    isPositiveDuration,
-		"CLUSTER_MDNSINTERVAL":                         isDuration,
-		"CLUSTER_PINONLYONTRUSTEDPEERS":                isBool,
-		"CLUSTER_PINONLYONUNTRUSTEDPEERS":              isBool,
-		"CLUSTER_DISABLEREPINNING":                     isBool,
-		"CLUSTER_FOLLOWERMODE":                         isBool,
-		"CLUSTER_PEERSTOREFILE":                        isText,
+		"CLUSTER_MONITORPINGINTERVAL":                  environ.IsPositiveDuration,
+		"CLUSTER_PEERWATCHINTERVAL":                    environ.IsPositiveDuration,
+		"CLUSTER_MDNSINTERVAL":                         environ.IsDuration,
+		"CLUSTER_PINONLYONTRUSTEDPEERS":                environ.IsBool,
+		"CLUSTER_PINONLYONUNTRUSTEDPEERS":              environ.IsBool,
+		"CLUSTER_DISABLEREPINNING":                     environ.IsBool,
+		"CLUSTER_FOLLOWERMODE":                         environ.IsBool,
+		"CLUSTER_PEERSTOREFILE":                        environ.IsText,
 		"CLUSTER_PEERADDRESSES":                        isPeerAddrs,
 		"CLUSTER_LEAVEONSHUTDOWN": unlessTrue(
 			"is not supported: with CRDT consensus, leaving deletes this peer's copy of the pinset at every shutdown; leave it unset"),
 
-		"CLUSTER_CRDT_CLUSTERNAME":           isText,
-		"CLUSTER_CRDT_REPAIRINTERVAL":        isDuration,
-		"CLUSTER_CRDT_REBROADCASTINTERVAL":   isPositiveDuration,
-		"CLUSTER_CRDT_PEERSETMETRIC":         isText,
-		"CLUSTER_CRDT_DATASTORENAMESPACE":    isText,
-		"CLUSTER_CRDT_BATCHING_MAXBATCHSIZE": isPositive,
+		"CLUSTER_CRDT_CLUSTERNAME":           environ.IsText,
+		"CLUSTER_CRDT_REPAIRINTERVAL":        environ.IsDuration,
+		"CLUSTER_CRDT_REBROADCASTINTERVAL":   environ.IsPositiveDuration,
+		"CLUSTER_CRDT_PEERSETMETRIC":         environ.IsText,
+		"CLUSTER_CRDT_DATASTORENAMESPACE":    environ.IsText,
+		"CLUSTER_CRDT_BATCHING_MAXBATCHSIZE": environ.IsPositive,
 
 		"CLUSTER_IPFSHTTP_NODEMULTIADDRESS":        isMultiaddr,
-		"CLUSTER_IPFSHTTP_CONNECTSWARMSDELAY":      isDuration,
-		"CLUSTER_IPFSHTTP_IPFSREQUESTTIMEOUT":      isDuration,
-		"CLUSTER_IPFSHTTP_PINTIMEOUT":              isDuration,
-		"CLUSTER_IPFSHTTP_UNPINTIMEOUT":            isDuration,
-		"CLUSTER_IPFSHTTP_REPOGCTIMEOUT":           isDuration,
-		"CLUSTER_IPFSHTTP_INFORMERTRIGGERINTERVAL": isCount,
-		"CLUSTER_IPFSHTTP_UNPINDISABLE":            isBool,
+		"CLUSTER_IPFSHTTP_CONNECTSWARMSDELAY":      environ.IsDuration,
+		"CLUSTER_IPFSHTTP_IPFSREQUESTTIMEOUT":      environ.IsDuration,
+		"CLUSTER_IPFSHTTP_PINTIMEOUT":              environ.IsDuration,
+		"CLUSTER_IPFSHTTP_UNPINTIMEOUT":            environ.IsDuration,
+		"CLUSTER_IPFSHTTP_REPOGCTIMEOUT":           environ.IsDuration,
+		"CLUSTER_IPFSHTTP_INFORMERTRIGGERINTERVAL": environ.IsCount,
+		"CLUSTER_IPFSHTTP_UNPINDISABLE":            environ.IsBool,
 
-		"CLUSTER_STATELESS_MAXPINQUEUESIZE":       isPositive,
-		"CLUSTER_STATELESS_CONCURRENTPINS":        isPositive,
-		"CLUSTER_STATELESS_PRIORITYPINMAXAGE":     isPositiveDuration,
-		"CLUSTER_STATELESS_PRIORITYPINMAXRETRIES": isPositive,
+		"CLUSTER_STATELESS_MAXPINQUEUESIZE":       environ.IsPositive,
+		"CLUSTER_STATELESS_CONCURRENTPINS":        environ.IsPositive,
+		"CLUSTER_STATELESS_PRIORITYPINMAXAGE":     environ.IsPositiveDuration,
+		"CLUSTER_STATELESS_PRIORITYPINMAXRETRIES": environ.IsPositive,
 
-		"CLUSTER_PUBSUBMON_CHECKINTERVAL": isPositiveDuration,
-		"CLUSTER_BALANCED_ALLOCATEBY":     isText,
-		"CLUSTER_DISK_METRICTTL":          isPositiveDuration,
-		"CLUSTER_DISK_METRICTYPE":         isOneOf("freespace", "reposize"),
-		"CLUSTER_TAGS_METRICTTL":          isPositiveDuration,
+		"CLUSTER_PUBSUBMON_CHECKINTERVAL": environ.IsPositiveDuration,
+		"CLUSTER_BALANCED_ALLOCATEBY":     environ.IsText,
+		"CLUSTER_DISK_METRICTTL":          environ.IsPositiveDuration,
+		"CLUSTER_DISK_METRICTYPE":         environ.IsOneOf("freespace", "reposize"),
+		"CLUSTER_TAGS_METRICTTL":          environ.IsPositiveDuration,
 		"CLUSTER_TAGS_TAGS":               isPairs,
 
-		"CLUSTER_TRACING_ENABLETRACING":       isBool,
+		"CLUSTER_TRACING_ENABLETRACING":       environ.IsBool,
 		"CLUSTER_TRACING_JAEGERAGENTENDPOINT": isMultiaddr,
 		"CLUSTER_TRACING_SAMPLINGPROB":        isShare,
-		"CLUSTER_TRACING_SERVICENAME":         isText,
+		"CLUSTER_TRACING_SERVICENAME":         environ.IsText,
 	}
 	for _, api := range []string{"CLUSTER_RESTAPI_", "CLUSTER_PINSVCAPI_"} {
 		m[api+"HTTPLISTENMULTIADDRESS"] = isMultiaddrs
-		m[api+"SSLCERTFILE"] = isText
-		m[api+"SSLKEYFILE"] = isText
-		m[api+"READTIMEOUT"] = isDuration
-		m[api+"READHEADERTIMEOUT"] = isDuration
-		m[api+"WRITETIMEOUT"] = isDuration
-		m[api+"IDLETIMEOUT"] = isDuration
+		m[api+"SSLCERTFILE"] = environ.IsText
+		m[api+"SSLKEYFILE"] = environ.IsText
+		m[api+"READTIMEOUT"] = environ.IsDuration
+		m[api+"READHEADERTIMEOUT"] = environ.IsDuration
+		m[api+"WRITETIMEOUT"] = environ.IsDuration
+		m[api+"IDLETIMEOUT"] = environ.IsDuration
 		m[api+"MAXHEADERBYTES"] = isHeaderBytes
-		m[api+"HTTPLOGFILE"] = isText
+		m[api+"HTTPLOGFILE"] = environ.IsText
 		m[api+"HEADERS"] = isPairs
-		m[api+"CORSALLOWEDORIGINS"] = isText
-		m[api+"CORSALLOWEDMETHODS"] = isText
-		m[api+"CORSALLOWEDHEADERS"] = isText
-		m[api+"CORSEXPOSEDHEADERS"] = isText
-		m[api+"CORSALLOWCREDENTIALS"] = isBool
-		m[api+"CORSMAXAGE"] = isDuration
+		m[api+"CORSALLOWEDORIGINS"] = environ.IsText
+		m[api+"CORSALLOWEDMETHODS"] = environ.IsText
+		m[api+"CORSALLOWEDHEADERS"] = environ.IsText
+		m[api+"CORSEXPOSEDHEADERS"] = environ.IsText
+		m[api+"CORSALLOWCREDENTIALS"] = environ.IsBool
+		m[api+"CORSMAXAGE"] = environ.IsDuration
 		for _, name := range []string{"LIBP2PLISTENMULTIADDRESS", "ID", "PRIVATEKEY"} {
 			m[api+name] = refused("is not supported: the API is reached over HTTP only; leave it unset")
 		}

@@ -9,8 +9,13 @@
 // wait at the same time share one sync (Pebble's group commit), so parallel
 // pins cost fewer syncs than pins.
 //
+// [Store.Deferred] is a view of the store for who writes several times before it
+// acknowledges once: there a write is durable when Sync has returned after it.
+//
 // A crash at any instruction leaves everything that was acknowledged, and of
-// the rest each write or batch whole or not at all.
+// the rest each write or batch whole or not at all. What is lost is always what
+// was written last: no write survives without the ones before it, through
+// whichever view.
 //
 // One process may have a folder open at a time; Pebble holds a lock file. All
 // methods of the datastore are safe for concurrent use; a batch is not.

@@ -43,10 +43,17 @@ type Datastore interface {
 	ds.PersistentDatastore
 }
 
+// Store is an open store. It is safe for concurrent use.
+type Store struct{ *pebbleds.Datastore }
+
 // Open opens the store in the given folder, creating it (mode 0700) if it does
 // not exist. Close it to release the folder.
-func Open(path string, opts Options) (Datastore, error) {
-	return open(path, opts, pebble.Sync)
+func Open(path string, opts Options) (*Store, error) {
+	d, err := open(path, opts, pebble.Sync)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{d}, nil
 }
 
 func open(path string, opts Options, write *pebble.WriteOptions) (*pebbleds.Datastore, error) {

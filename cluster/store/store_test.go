@@ -22,7 +22,7 @@ import (
 // TestMain lets the test binary play the process that is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("STORE_TEST_WRITER"); dir != "" {
-		write(dir, os.Getenv("STORE_TEST_SYNC") == "true")
+		write(dir, os.Getenv("STORE_TEST_SYNC"))
 		return
 	}
 	os.Exit(m.Run())
@@ -31,16 +31,18 @@ func TestMain(m *testing.M) {
 func key(i int) ds.Key { return ds.NewKey(strconv.Itoa(i)) }
 
 // write puts records for ever and prints the number of each one that was
-// acknowledged: single puts, and every fifth time a batch of three.
-func write(dir string, sync bool) {
+// acknowledged: single puts, and every fifth time a batch of three. Deferred
+// writes are acknowledged after a sync.
+func write(dir, how string) {
 	opt := pebble.NoSync
-	if sync {
+	if how != "never" {
 		opt = pebble.Sync
 	}
-	s, err := open(dir, Options{}, opt)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	d, err := open(dir, Options{}, opt)
+	exitOn(err)
+	var s Datastore = d
+	if how == "deferred" {
+		s = (&Store{d}).Deferred()
 	}
 	ctx := context.Background()
 	for i := 0; ; {
@@ -60,6 +62,9 @@ func write(dir string, sync bool) {
 		} else {
 			exitOn(s.Put(ctx, key(i), []byte("value")))
 		}
+		if how == "deferred" {
+			exitOn(s.Sync(ctx, ds.NewKey("")))
+		}
 		for range n {
 			fmt.Println(i)
 			i++
@@ -77,10 +82,10 @@ func exitOn(err error) {
 // kill runs a writer, kills it with SIGKILL once it has acknowledged that many
 // records, and returns how many it had acknowledged when it died and how many
 // of those are there afterwards.
-func kill(t *testing.T, sync bool, after int) (acknowledged, found int) {
+func kill(t *testing.T, how string, after int) (acknowledged, found int) {
 	dir := filepath.Join(t.TempDir(), "store")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "STORE_TEST_WRITER="+dir, "STORE_TEST_SYNC="+strconv.FormatBool(sync))
+	cmd.Env = append(os.Environ(), "STORE_TEST_WRITER="+dir, "STORE_TEST_SYNC="+how)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -110,7 +115,7 @@ func kill(t *testing.T, sync bool, after int) (acknowledged, found int) {
 
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	for range 5 {
-		acknowledged, found := kill(t, true, 1+rand.IntN(200))
+		acknowledged, found := kill(t, "always", 1+rand.IntN(200))
 		require.Equal(t, acknowledged, found)
 	}
 }
@@ -119,7 +124,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 // does. If this stops losing records, the test above proves nothing.
 func TestKillLosesUnsyncedWrites(t *testing.T) {
 	for range 10 {
-		acknowledged, found := kill(t, false, 50)
+		acknowledged, found := kill(t, "never", 50)
 		if found < acknowledged {
 			return
 		}
@@ -127,13 +132,14 @@ func TestKillLosesUnsyncedWrites(t *testing.T) {
 	t.Fatal("no unsynced record was lost in ten kills")
 }
 
-// Without sync, because the suite writes tens of thousands of records one by
-// one and durability is not what it looks at.
+// On the deferred view, because the suite writes tens of thousands of records
+// one by one and durability is not what it looks at.
 func TestConformance(t *testing.T) {
-	s, err := open(filepath.Join(t.TempDir(), "store"), Options{}, pebble.NoSync)
+	s, err := Open(filepath.Join(t.TempDir(), "store"), Options{})
 	require.NoError(t, err)
-	defer s.Close()
-	dstest.SubtestAll(t, s)
+	dstest.SubtestAll(t, s.Deferred())
+	require.NoError(t, s.Deferred().Close(), "closes nothing")
+	require.NoError(t, s.Close())
 }
 
 func TestFolderIsPrivateAndUsedOnce(t *testing.T) {
@@ -173,4 +179,11 @@ func TestFolderChangesHands(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "y", string(v))
 	require.NoError(t, s.Close())
+}
+
+func TestKillLosesNoDeferredWriteThatWasSynced(t *testing.T) {
+	for range 5 {
+		acknowledged, found := kill(t, "deferred", 1+rand.IntN(200))
+		require.Equal(t, acknowledged, found)
+	}
 }

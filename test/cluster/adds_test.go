@@ -172,14 +172,20 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 		alone := tree(t, shape.count, shape.low, shape.high, 1)
 		cmd := exec.Command(binary(t, "ipfs-aws"), "add", "-r", "-Q", "--raw-leaves", "--cid-version=1", "--chunker=size-262144", alone)
 		cmd.Env = all[0].node.env
+		before := takeProcessorTime()
 		began := time.Now()
 		out, err := cmd.Output()
 		one := time.Since(began)
+		usedByOne := takeProcessorTime().since(before)
 		require.NoError(t, err, string(out))
+		usedByOne["ipfs add"] = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 
+		second := tree(t, shape.count, shape.low, shape.high, 2)
+		before = takeProcessorTime()
 		began = time.Now()
-		last, _, err := all[0].add(tree(t, shape.count, shape.low, shape.high, 2))
+		last, _, err := all[0].add(second)
 		three := time.Since(began)
+		usedByThree := takeProcessorTime().since(before)
 		require.NoError(t, err)
 		require.Equal(t, "tree", last.Name)
 		require.Empty(t, last.Missing)
@@ -195,6 +201,8 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 		}
 		t.Logf("%s, %d bytes at most: ipfs add to one node %.1f s, cluster add to three %.1f s (%.2f×), %d blocks each",
 			shape.name, shape.count*shape.high, one.Seconds(), three.Seconds(), three.Seconds()/one.Seconds(), first)
+		t.Logf("processor time of the add to one node: %s", usedByOne)
+		t.Logf("processor time of the add to three: %s", usedByThree)
 	}
 }
 

@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +75,9 @@ type process struct {
 	args []string
 	env  []string
 	log  string
+	// group is the file of a control group that the process goes into, or "".
+	group string
+	attr  *syscall.SysProcAttr
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -85,8 +90,12 @@ func (p *process) start() {
 	cmd, done := exec.Command(p.path, p.args...), make(chan struct{})
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "AWS_EC2_METADATA_DISABLED=true"}, p.env...)
 	cmd.Stdout, cmd.Stderr = f, f
+	cmd.SysProcAttr = p.attr
 	require.NoError(p.t, cmd.Start())
 	require.NoError(p.t, f.Close())
+	if p.group != "" {
+		require.NoError(p.t, os.WriteFile(p.group, []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	}
 	go func() {
 		_ = cmd.Wait() // its outcome is in ProcessState
 		close(done)
@@ -101,6 +110,17 @@ func (p *process) kill() {
 	}
 	_ = p.cmd.Process.Kill() // fails only if it has ended already
 	<-p.done
+}
+
+// end sends the process a signal and waits until it has ended.
+func (p *process) end(sig os.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(sig))
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		require.Fail(p.t, "the process does not end", "%s %v after %s", p.path, p.args, sig)
+	}
 }
 
 func (p *process) output() string {
@@ -171,7 +191,7 @@ func tasks(t testing.TB, o options) []*task {
 				k.settings[name] = value
 			}
 		}
-		k.sidecar = &process{t: t, path: binary(t, "cluster-aws"), args: []string{"daemon"}, log: filepath.Join(k.dir, "cluster.log")}
+		k.sidecar = &process{t: t, path: binary(t, "cluster-aws"), args: []string{"daemon"}, log: filepath.Join(k.dir, "cluster.log"), group: taskProcessors(t, k.name)}
 		if o.standIn {
 			serveStandIn(t, strings.TrimPrefix(k.rpc, "http://"))
 		} else {
@@ -180,6 +200,7 @@ func tasks(t testing.TB, o options) []*task {
 				args, env = o.node(k.name)
 			}
 			k.makeNode(args, env)
+			k.node.group = k.sidecar.group
 		}
 		t.Cleanup(func() {
 			if k.node != nil {
