@@ -1,0 +1,107 @@
+package migrate
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+)
+
+// TestKilledAgainAndAgain: a repo moves from flatfs to S3, from there to EFS, to
+// another prefix and layout, and into CAR files, and is killed on its way, 20 times in each direction. After each kill the repo
+// opens and has its blocks, and what was acknowledged is not copied again.
+func TestKilledAgainAndAgain(t *testing.T) {
+	blocks, kills := 20_000, 20
+	if testing.Short() {
+		blocks, kills = 2_000, 3
+	}
+	s := s3test.Start(t)
+	bucket := s.NewBucket(t)
+	n := newNode(t)
+	n.run("init", "--profile", "test")
+	file := random(t, 1, blocks<<10)
+	root := n.run("add", "-Q", "--chunker=size-1024", file)
+	other := random(t, 2, 100<<10)
+	n.run("add", "-Q", "--pin=false", "--chunker=size-1024", other) // nothing leads to it
+	refs := n.refs()
+	require.GreaterOrEqual(t, len(refs), blocks)
+	content := map[string]string{root: file}
+	random := rand.New(rand.NewPCG(7, 7))
+	cars := filepath.Join(t.TempDir(), "backup")
+
+	for _, c := range []struct {
+		name string
+		args []string
+		slow string // so that all kills come before the end
+	}{
+		{"to s3", toS3(s, bucket, "node-1"), "2MB"},
+		{"to efs", command("--to", "efs", "--path", filepath.Join(t.TempDir(), "efs")), "2MB"},
+		{"to objects", toS3(s, bucket, "node-2", "--layout", "objects"), "2MB"},
+		{"to flatfs", command("--to", "flatfs", "--path", "again"), "2MB"},
+		{"to cars", command("--to", "cars", "--path", cars), "2MB"},
+	} {
+		if !t.Run(c.name, func(t *testing.T) {
+			n := &node{t: t, env: n.env, dir: n.dir}
+			var had int64 // blocks that a run had in the target
+			for kill := range kills {
+				slow := append(append([]string{}, c.args...), "--bandwidth", c.slow)
+				answers, ended := n.killed(time.Duration(random.IntN(900))*time.Millisecond, slow...)
+				require.False(t, ended, "it ended before it was killed %d times", kills)
+				first := true
+				for _, e := range answers {
+					if e.Progress == nil || e.Progress.Stage != "copying" || e.Progress.TotalBlocks == 0 {
+						continue
+					}
+					if first && c.name != "to cars" && e.Progress.Blocks > 0 {
+						first = false
+						require.GreaterOrEqual(t, e.Progress.Blocks, had, "kill %d: what was copied is copied again", kill)
+					}
+					had = max(had, e.Progress.Blocks)
+				}
+				victim := refs[random.IntN(len(refs))]
+				require.Equal(t, victim, n.run("block", "put", "--format=raw", n.saved(victim)), "kill %d", kill)
+			}
+			// Around the switch.
+			for range kills {
+				if _, ended := n.killed(time.Duration(random.IntN(2000))*time.Millisecond, c.args...); ended {
+					break
+				}
+				n.run("block", "stat", refs[random.IntN(len(refs))])
+			}
+			n.run(c.args...)
+			n.sound(refs, content)
+		}) {
+			return
+		}
+	}
+	require.Equal(t, "again", n.spec()["path"])
+
+	// All of it comes back from the CAR files alone, killed as well, into another repo.
+	fresh := newNode(t)
+	fresh.run("init", "--profile", "test")
+	own := fresh.refs()
+	for range min(kills, 5) {
+		_, ended := fresh.killed(time.Duration(random.IntN(900))*time.Millisecond, command("--from", cars, "--bandwidth", "2MB")...)
+		require.False(t, ended)
+	}
+	fresh.run(command("--from", cars)...)
+	for _, ref := range own { // the empty folder of MFS is in both
+		require.Contains(t, fresh.refs(), ref)
+	}
+	fresh.sound(refs, content)
+}
+
+// saved reads a block into a file.
+func (n *node) saved(ref string) string {
+	n.t.Helper()
+	out, err := n.command("block", "get", ref).Output()
+	require.NoError(n.t, err, ref)
+	path := filepath.Join(n.t.TempDir(), "block")
+	require.NoError(n.t, os.WriteFile(path, out, 0o600))
+	return path
+}
