@@ -12,10 +12,13 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/observations"
 	upstream "github.com/ipfs-cluster/ipfs-cluster/version"
 	logging "github.com/ipfs/go-log/v2"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
 	"github.com/ipfs-aws/ipfs-aws/cluster/peer"
+	"github.com/ipfs-aws/ipfs-aws/internal/memlimit"
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
 )
 
@@ -29,7 +32,8 @@ func daemonCommand() *cobra.Command {
 peer's folder, as "cluster-aws init" does.
 
 The peer starts without its IPFS node and without the other peers, and waits for
-them; /readyz of CLUSTER_HEALTH_ADDRESS says what is missing.
+them; /readyz of CLUSTER_HEALTH_ADDRESS says what is missing. It ends with an
+error if the node has not answered once after CLUSTER_NODE_WAIT (5m).
 
 SIGTERM ends it in order, within CLUSTER_SHUTDOWN_TIMEOUT (100s). A second signal
 ends it at once, which loses nothing that was acknowledged.`,
@@ -38,14 +42,14 @@ ends it at once, which loses nothing that was acknowledged.`,
   CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS=/ip4/0.0.0.0/tcp/9094 CLUSTER_RESTAPI_BASICAUTHCREDENTIALS_FILE=credentials \
   CLUSTER_HEALTH_ADDRESS=:9098 cluster-aws daemon`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return daemon() },
+		RunE: func(*cobra.Command, []string) error { return daemon(plain) },
 	}
 }
 
-func daemon() (err error) {
+func daemon(r role) (err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	p, err := prepare()
+	p, err := prepare(r)
 	if err != nil {
 		return err
 	}
@@ -57,6 +61,15 @@ func daemon() (err error) {
 		version.Version, upstream.Version, p.settings.PeerName, p.identity.ID, p.settings.Folder)
 	if zone, task := p.settings.Zone, p.settings.TaskID; zone != "" || task != "" {
 		logger.Infof("zone %s, task %s", orUnknown(zone), orUnknown(task))
+	}
+	if r == container {
+		said, err := memlimit.Set(0)
+		if err != nil {
+			return err
+		}
+		if said != "" {
+			logger.Infof("memory: %s", said)
+		}
 	}
 	for _, w := range p.settings.Warnings {
 		logger.Warn(w)
@@ -77,7 +90,13 @@ func daemon() (err error) {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	select {
+	case err := <-absence(ctx, p.configs.IPFS.NodeAddr, p.settings.NodeWait):
+		ctx, cancel := context.WithTimeout(ctx, p.settings.ShutdownTimeout)
+		defer cancel()
+		return errors.Join(err, running.Stop(ctx))
 	case <-running.Done():
 		return errors.Join(errors.New("the cluster peer ended by itself; its last log lines say why"), running.Stop(context.Background()))
 	case sig := <-signals:
@@ -85,6 +104,41 @@ func daemon() (err error) {
 	}
 	return stop(running, p.settings.ShutdownTimeout, signals)
 }
+
+// absence tells if the IPFS node has not answered once within some time: its
+// address is wrong, or it is not going to start.
+func absence(ctx context.Context, addr ma.Multiaddr, within time.Duration) <-chan error {
+	absent := make(chan error, 1)
+	node, err := kubo.New(addr)
+	if err != nil {
+		absent <- fmt.Errorf("CLUSTER_IPFSHTTP_NODEMULTIADDRESS: %w", err)
+		return absent
+	}
+	go func() {
+		deadline, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		for {
+			attempt, cancel := context.WithTimeout(deadline, askAgain)
+			_, _, err := node.Version(attempt)
+			cancel()
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			if deadline.Err() != nil {
+				absent <- fmt.Errorf("CLUSTER_IPFSHTTP_NODEMULTIADDRESS: the IPFS node at %s has not answered for %s: start it, correct its address, or raise CLUSTER_NODE_WAIT", addr, within)
+				return
+			}
+			select {
+			case <-time.After(askAgain / 2):
+			case <-deadline.Done():
+			}
+		}
+	}()
+	return absent
+}
+
+// askAgain is how long an IPFS node may take to say that it is there.
+const askAgain = 2 * time.Second
 
 func orUnknown(s string) string {
 	if s == "" {

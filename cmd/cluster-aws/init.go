@@ -18,7 +18,7 @@ without CLUSTER_ID, a random identity is generated into the folder.
 		Example: "  IPFS_CLUSTER_PATH=/data/cluster CLUSTER_PEERNAME=task-1 CLUSTER_SECRET_FILE=secret CLUSTER_SEED_FILE=seed cluster-aws init",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := prepare()
+			p, err := prepare(plain)
 			if err != nil {
 				return err
 			}

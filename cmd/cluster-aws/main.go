@@ -14,7 +14,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/ctl"
-	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
+	"github.com/ipfs-aws/ipfs-aws/internal/environ"
+
+	// An image has nothing but this program.
+
+	_ "github.com/ipfs-aws/ipfs-aws/internal/bare"
 )
 
 func main() {
@@ -31,7 +35,7 @@ func main() {
 // complain prints an error, one line per problem, each with the program's name.
 func complain(w io.Writer, err error) {
 	text := err.Error()
-	var problems settings.Problems
+	var problems environ.Problems
 	if errors.As(err, &problems) {
 		text = problems.Error()
 	}
@@ -56,6 +60,6 @@ be given in files instead (CLUSTER_SECRET_FILE and so on).`,
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(initCommand(), daemonCommand(), stateCommand(), idCommand(), versionCommand(), ctl.Command())
+	cmd.AddCommand(containerCommand(), healthCommand(), initCommand(), daemonCommand(), stateCommand(), idCommand(), versionCommand(), ctl.Command())
 	return cmd
 }

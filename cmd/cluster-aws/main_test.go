@@ -107,8 +107,10 @@ type running struct {
 	done chan struct{}
 }
 
-func (e peerEnv) start(t *testing.T) *running {
-	r := &running{Cmd: e.command("daemon"), t: t, env: e, log: filepath.Join(t.TempDir(), "log"), done: make(chan struct{})}
+func (e peerEnv) start(t *testing.T) *running { return e.startAs(t, "daemon") }
+
+func (e peerEnv) startAs(t *testing.T, command string) *running {
+	r := &running{Cmd: e.command(command), t: t, env: e, log: filepath.Join(t.TempDir(), "log"), done: make(chan struct{})}
 	f, err := os.Create(r.log)
 	require.NoError(t, err)
 	r.Stdout, r.Stderr = f, f
@@ -179,12 +181,15 @@ func TestBadSettings(t *testing.T) {
 		{map[string]string{"IPFS_CLUSTER_PATH": "/dev/null/x"}, []string{"read the cluster folder: "}},
 		{map[string]string{"IPFS_CLUSTER_PATH": "/proc/x"}, []string{"create the cluster folder: "}},
 	} {
-		for _, command := range []string{"init", "daemon"} {
+		for _, command := range []string{"init", "daemon", "container", "container --check"} {
+			if path := c.set["IPFS_CLUSTER_PATH"]; strings.HasPrefix(command, "container") && (path == "/dev/null/x" || path == "/proc/x") {
+				continue // the volume is looked at: TestContainer
+			}
 			e := newPeerEnv(t)
 			for k, v := range c.set {
 				e[k] = v
 			}
-			out, errOut, code := e.run(t, "", command)
+			out, errOut, code := e.run(t, "", strings.Fields(command)...)
 			require.Equal(t, 1, code, "%v", c.set)
 			require.Empty(t, out)
 			lines := strings.Split(strings.TrimSpace(errOut), "\n")
@@ -201,6 +206,74 @@ func TestBadSettings(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestContainer(t *testing.T) {
+	e := newPeerEnv(t)
+	out, errOut, code := e.run(t, "", "container", "--check")
+	require.Equal(t, 0, code, errOut)
+	require.Equal(t, "all is well: peer task-1, folder "+e["IPFS_CLUSTER_PATH"]+"\n", out)
+	require.NoDirExists(t, e["IPFS_CLUSTER_PATH"], "a check changes nothing")
+	_, errOut, code = e.run(t, "", "health", "--live")
+	require.Equal(t, 1, code)
+	require.Contains(t, errOut, "cluster-aws: nothing answers at "+e["CLUSTER_HEALTH_ADDRESS"])
+
+	r := e.startAs(t, "container")
+	_, errOut, code = e.run(t, "", "health", "--live")
+	require.Equal(t, 0, code, errOut)
+	require.Eventually(t, func() bool {
+		_, errOut, code := e.run(t, "", "health")
+		return code == 1 && strings.Contains(errOut, "not ready: ipfs: ") && strings.Contains(errOut, "refused")
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, r.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, 0, r.exit())
+
+	other := newPeerEnv(t)
+	other["IPFS_CLUSTER_PATH"], other["CLUSTER_SEED"], other["CLUSTER_PEERNAME"] = e["IPFS_CLUSTER_PATH"], testSeed+"x", "task-1"
+	_, errOut, code = other.run(t, "", "container", "--check")
+	require.Equal(t, 1, code)
+	require.Contains(t, errOut, `belongs to peer "task-1"`)
+
+	bad := newPeerEnv(t)
+	bad["IPFS_CLUSTER_PATH"], bad["CLUSTER_SECRET"] = "/dev/null/x", "xyz"
+	_, errOut, code = bad.run(t, "", "container")
+	require.Equal(t, 1, code)
+	require.Contains(t, errOut, "cluster-aws: CLUSTER_SECRET: must be 64 hexadecimal digits")
+	require.Contains(t, errOut, "cluster-aws: IPFS_CLUSTER_PATH: /dev/null/x cannot be a folder")
+}
+
+// Without the setting there is a listener in a container all the same.
+func TestContainerHasAHealthListener(t *testing.T) {
+	if l, err := net.Listen("tcp", defaultHealthAddress); err != nil {
+		t.Skip("another program listens on " + defaultHealthAddress)
+	} else {
+		require.NoError(t, l.Close())
+	}
+	e := newPeerEnv(t)
+	e["CLUSTER_HEALTH_ADDRESS"] = ""
+	cmd := e.command("container")
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	require.Eventually(t, func() bool {
+		_, _, code := e.run(t, "", "health", "--live")
+		return code == 0
+	}, time.Minute, 10*time.Millisecond)
+}
+
+// A node that never comes is an error in one line, with the setting.
+func TestDaemonGivesUpOnItsNode(t *testing.T) {
+	e := newPeerEnv(t)
+	e["CLUSTER_NODE_WAIT"] = "1s"
+	e["CLUSTER_LOGLEVEL"], e["GOLOG_LOG_LEVEL"] = "error", "error"
+	_, errOut, code := e.run(t, "", "daemon")
+	require.Equal(t, 1, code)
+	lines := strings.Split(strings.TrimSpace(errOut), "\n")
+	last := lines[len(lines)-1]
+	require.Equal(t, "cluster-aws: CLUSTER_IPFSHTTP_NODEMULTIADDRESS: the IPFS node at "+e["CLUSTER_IPFSHTTP_NODEMULTIADDRESS"]+
+		" has not answered for 1s: start it, correct its address, or raise CLUSTER_NODE_WAIT", last)
 }
 
 func TestDaemonWithoutItsNode(t *testing.T) {
@@ -223,6 +296,8 @@ func TestDaemonWithoutItsNode(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body), &report))
 	require.False(t, report.Ready)
 	require.Len(t, report.Checks, 3)
+	require.Contains(t, body, `"missing":["the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS)"]`)
+	require.Contains(t, d.output(), "the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS) does not answer")
 	code, body = d.get("/metrics")
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, body, "cluster_aws_ready 0")
@@ -404,7 +479,7 @@ func TestVersionAndID(t *testing.T) {
 }
 
 func TestEveryCommandHasAnExample(t *testing.T) {
-	for _, args := range [][]string{{}, {"init"}, {"daemon"}, {"state"}, {"state", "export"}, {"state", "import"}, {"state", "ls"}, {"state", "cleanup"}, {"id"}, {"version"}} {
+	for _, args := range [][]string{{}, {"container"}, {"health"}, {"init"}, {"daemon"}, {"state"}, {"state", "export"}, {"state", "import"}, {"state", "ls"}, {"state", "cleanup"}, {"id"}, {"version"}} {
 		out, _, code := peerEnv{}.run(t, "", append(args, "--help")...)
 		require.Equal(t, 0, code, args)
 		require.Contains(t, out, "Examples:\n", args)

@@ -9,6 +9,8 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
 	"github.com/ipfs-aws/ipfs-aws/cluster/peer"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
+	"github.com/ipfs-aws/ipfs-aws/internal/environ"
+	"github.com/ipfs-aws/ipfs-aws/internal/volume"
 )
 
 // prepared is a peer that may start: settings checked, folder locked and its own.
@@ -20,28 +22,70 @@ type prepared struct {
 	isNew    bool // the folder was marked by this call
 }
 
-// prepare checks everything before it changes anything: a settings problem, a
-// folder of another peer, or a folder in use leaves no trace.
-func prepare() (*prepared, error) {
-	environ, err := withTask(os.Environ())
+// role is what a peer runs as.
+type role int
+
+const (
+	plain     role = iota // a command at a prompt, or a unit of a service manager
+	container             // the process that an image runs
+)
+
+// look reads and checks everything and changes nothing: settings, the volume, and
+// whose folder it is.
+func look(r role) (*settings.Settings, *peer.Configs, error) {
+	vars, err := withTask(os.Environ())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s, err := settings.Load(environ)
+	if r == container && os.Getenv(healthVariable) == "" {
+		vars = append(vars, healthVariable+"="+defaultHealthAddress)
+	}
+	s, err := settings.Load(vars)
+	if r == container {
+		err = withVolume(err, vars)
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := settings.TakeSecrets(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	configs, err := peer.NewConfigs(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.Identity != nil {
 		if err := s.Folder.Check(s.PeerName, s.Identity.ID); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+	}
+	return s, configs, nil
+}
+
+// withVolume adds to the problems of the settings that the volume may not be
+// used, so that both are told at once.
+func withVolume(err error, vars []string) error {
+	s, ferr := settings.LoadFolder(vars)
+	if ferr != nil {
+		return err // which says so, too
+	}
+	verr := volume.Usable(string(s.Folder), "cluster-aws.json", "identity.json", "peerstore", "pebble")
+	if verr == nil {
+		return err
+	}
+	var problems environ.Problems
+	if err != nil && !errors.As(err, &problems) {
+		return err
+	}
+	return append(problems, environ.Problem{Name: "IPFS_CLUSTER_PATH", Want: verr.Error()})
+}
+
+// prepare checks everything before it changes anything: a settings problem, a
+// folder of another peer, or a folder in use leaves no trace.
+func prepare(r role) (*prepared, error) {
+	s, configs, err := look(r)
+	if err != nil {
+		return nil, err
 	}
 	lock, err := s.Folder.Lock()
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	cmds "github.com/ipfs/go-ipfs-cmds"
 	"github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/core/commands"
+
+	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 )
 
 // extendConfig makes two things safe that are not upstream: a profile cannot
@@ -70,7 +72,8 @@ func checkProfile(root, name string) error {
 		return nil
 	}
 	return fmt.Errorf("config profile apply %s: refused, nothing was changed: it would replace the datastore of the repo at %s (%s) by another (%s) and leave the blocks behind: "+
-		"make a new repo instead (IPFS_PATH=NEW ipfs-aws init --profile %s) and move pinned content with `ipfs-aws dag export CID | IPFS_PATH=NEW ipfs-aws dag import`",
+		"`ipfs-aws datastore migrate` moves the blocks to another store; for a datastore that only a profile names make a new repo (IPFS_PATH=NEW ipfs-aws init --profile %s), "+
+		"and bring the content there with a backup (`ipfs-aws datastore migrate --to cars`, then `--from`)",
 		name, root, describeSpec(before.Datastore.Spec), describeSpec(after.Datastore.Spec), name)
 }
 
@@ -94,25 +97,13 @@ func normalise(spec map[string]any) any {
 
 // describeSpec names the type of the store that holds the blocks.
 func describeSpec(spec map[string]any) string {
-	if store := blocksStore(spec); store != nil {
+	if store := settings.BlocksStore(spec); store != nil {
 		spec = store
 	}
 	if t, ok := innermost(spec)["type"].(string); ok {
 		return t
 	}
 	return "unknown type"
-}
-
-// blocksStore is the store of a mount spec that serves /blocks, without its
-// wrappers, or nil.
-func blocksStore(spec map[string]any) map[string]any {
-	mounts, _ := spec["mounts"].([]any)
-	for _, m := range mounts {
-		if m, ok := m.(map[string]any); ok && m["mountpoint"] == "/blocks" {
-			return innermost(m)
-		}
-	}
-	return nil
 }
 
 // innermost is what a spec wraps with "measure" and "log".
@@ -263,5 +254,5 @@ func mergeCredentials(old, next []byte) []byte {
 func configBlocksStore(cfg map[string]any) map[string]any {
 	ds, _ := cfg["Datastore"].(map[string]any)
 	spec, _ := ds["Spec"].(map[string]any)
-	return blocksStore(spec)
+	return settings.BlocksStore(spec)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/core/commands"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 )
 
 func s3Config(secret string) map[string]any {
@@ -65,7 +67,7 @@ func TestHidingEmitterKeepsSingle(t *testing.T) {
 
 func TestMergeCredentials(t *testing.T) {
 	other := s3Config("")
-	blocksStore(other["Datastore"].(map[string]any)["Spec"].(map[string]any))["bucket"] = "other"
+	settings.BlocksStore(other["Datastore"].(map[string]any)["Spec"].(map[string]any))["bucket"] = "other"
 	for name, c := range map[string]struct {
 		old, next any
 		want      string
@@ -89,7 +91,8 @@ func TestCheckProfileRefusesWhateverChangesTheDatastore(t *testing.T) {
 	root := t.TempDir()
 	conf, err := config.InitWithIdentity(config.Identity{PeerID: "p"})
 	require.NoError(t, err)
-	useBlockstore(conf, s3Blockstore, map[string]any{"type": "s3ds", "bucket": "b", "region": "r"})
+	blocks := settings.Blocks{Name: settings.S3, Spec: map[string]any{"type": "s3ds", "bucket": "b", "region": "r"}}
+	require.NoError(t, blocks.Use(conf))
 	require.NoError(t, os.WriteFile(filepath.Join(root, "config"), encode(t, conf), 0o600))
 
 	refused := 0
@@ -142,18 +145,18 @@ func TestClaimFolderUndoesOnlyWhatInitMade(t *testing.T) {
 	base := t.TempDir()
 
 	absent := filepath.Join(base, "a", "repo")
-	undo, err := claimFolder(absent)
+	c, err := claimFolder(absent)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(absent, "config"), nil, 0o600))
-	require.NoError(t, undo())
+	require.NoError(t, c.undo())
 	require.NoDirExists(t, absent)
 
 	empty := filepath.Join(base, "empty")
 	require.NoError(t, os.Mkdir(empty, 0o700))
-	undo, err = claimFolder(empty)
+	c, err = claimFolder(empty)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(empty, "config"), nil, 0o600))
-	require.NoError(t, undo())
+	require.NoError(t, c.undo())
 	left, err := os.ReadDir(empty)
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -161,10 +164,33 @@ func TestClaimFolderUndoesOnlyWhatInitMade(t *testing.T) {
 	used := filepath.Join(base, "used")
 	require.NoError(t, os.MkdirAll(used, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(used, "mine"), nil, 0o600))
-	undo, err = claimFolder(used)
+	c, err = claimFolder(used)
 	require.NoError(t, err)
-	require.NoError(t, undo())
-	require.FileExists(t, filepath.Join(used, "mine"))
+	require.NoError(t, c.undo())
+	left, err = os.ReadDir(used)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "what was there, and nothing else")
+	require.Equal(t, "mine", left[0].Name())
+}
+
+// A process that dies while it makes a repo leaves something that kubo takes for
+// a repo and does not open. The next attempt begins anew.
+func TestAClaimThatWasBrokenOffIsNoObstacle(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "repo")
+	_, err := claimFolder(root)
+	require.NoError(t, err)
+	for _, name := range []string{"config", "datastore_spec", "kept"} {
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte("{}"), 0o600))
+	}
+	require.True(t, halfMade(root))
+
+	c, err := claimFolder(root)
+	require.NoError(t, err)
+	require.NoFileExists(t, filepath.Join(root, "config"))
+	require.NoFileExists(t, filepath.Join(root, "datastore_spec"))
+	require.FileExists(t, filepath.Join(root, "kept"))
+	require.NoError(t, c.done())
+	require.False(t, halfMade(root))
 }
 
 func TestCheckFolder(t *testing.T) {

@@ -35,9 +35,11 @@ type datastoreEvent struct {
 type progressEvent struct {
 	Doing         string
 	Packs         int64
-	TotalPacks    int64 `json:",omitempty"` // if it is known
+	TotalPacks    int64 `json:",omitempty"` // if it is known, as the other totals
 	Objects       int64 // loose ones
+	TotalObjects  int64 `json:",omitempty"`
 	Blocks, Bytes int64
+	TotalBytes    int64 `json:",omitempty"`
 }
 
 // findingEvent is something that is wrong in the bucket or in the journal.
@@ -63,6 +65,27 @@ func (p progressEvent) String() string {
 	}
 	fmt.Fprintf(&b, " packs, %d loose objects, %d blocks, %s", p.Objects, p.Blocks, humanize.IBytes(uint64(max(p.Bytes, 0))))
 	return b.String()
+}
+
+// pace says how fast it goes, and how long it will still take if it goes on like
+// this; nothing as long as that is not known.
+func (p progressEvent) pace(elapsed time.Duration) string {
+	if elapsed < time.Second || p.Bytes <= 0 {
+		return ""
+	}
+	text := fmt.Sprintf(", %s/s", humanize.IBytes(uint64(float64(p.Bytes)/elapsed.Seconds())))
+	share := 0.0
+	switch {
+	case p.TotalBytes > 0:
+		share = float64(p.Bytes) / float64(p.TotalBytes)
+	case p.TotalObjects > 0:
+		share = float64(p.Objects) / float64(p.TotalObjects)
+	}
+	if share <= 0 || share >= 1 {
+		return text
+	}
+	left := time.Duration(float64(elapsed) * (1 - share) / share)
+	return text + fmt.Sprintf(", %.0f%%, %s left", 100*share, left.Round(time.Second))
 }
 
 func (f findingEvent) String() string {
@@ -102,7 +125,7 @@ type reporter struct {
 func (r *reporter) progress(p s3ds.Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.p = progressEvent{p.Doing, p.Packs, p.TotalPacks, p.Objects, p.Blocks, p.Bytes}
+	r.p = progressEvent{p.Doing, p.Packs, p.TotalPacks, p.Objects, p.TotalObjects, p.Blocks, p.Bytes, p.TotalBytes}
 	if time.Since(r.last) < emitEvery {
 		return
 	}
@@ -157,12 +180,21 @@ var eventEncoders = cmds.EncoderMap{
 	}),
 }
 
-// showProgress prints the answers of a long command: findings and the result
-// on standard output, progress on standard error, in place on a terminal and as
-// a line every few seconds elsewhere.
+// showProgress prints the answers of a long command.
 func showProgress(res cmds.Response, re cmds.ResponseEmitter) error {
+	return showEvents(res, func(e *datastoreEvent, elapsed time.Duration) (string, bool) {
+		if e.Progress != nil {
+			return e.Progress.String() + e.Progress.pace(elapsed), true
+		}
+		return e.String(), false
+	})
+}
+
+// showEvents prints answers: progress on standard error, in place on a terminal and as a line every few seconds elsewhere; all others, as
+// findings and the result, on standard output. With JSON, all of them go there, a line each. show is the text of an answer, and whether it is progress.
+func showEvents[E any](res cmds.Response, show func(e *E, elapsed time.Duration) (text string, progress bool)) error {
 	if cmds.GetEncoding(res.Request(), cmds.Text) == cmds.JSON {
-		return eachEvent(res, func(e *datastoreEvent) error {
+		return eachEvent(res, func(e *E) error {
 			b, err := json.Marshal(e)
 			if err != nil {
 				return err
@@ -176,19 +208,21 @@ func showProgress(res cmds.Response, re cmds.ResponseEmitter) error {
 		terminal = fi.Mode()&os.ModeCharDevice != 0
 	}
 	var last time.Time
+	begun := time.Now()
 	const clear = "\r\x1b[K"
-	err := eachEvent(res, func(e *datastoreEvent) error {
+	err := eachEvent(res, func(e *E) error {
+		text, progress := show(e, time.Since(begun))
 		switch {
-		case e.Progress != nil && terminal:
-			fmt.Fprint(os.Stderr, clear, e.Progress)
-		case e.Progress != nil && time.Since(last) >= lineEvery:
+		case progress && terminal:
+			fmt.Fprint(os.Stderr, clear, text)
+		case progress && time.Since(last) >= lineEvery:
 			last = time.Now()
-			fmt.Fprintln(os.Stderr, e.Progress)
-		case e.Progress == nil:
+			fmt.Fprintln(os.Stderr, text)
+		case !progress:
 			if terminal {
 				fmt.Fprint(os.Stderr, clear)
 			}
-			fmt.Fprintln(os.Stdout, e)
+			fmt.Fprintln(os.Stdout, text)
 		}
 		return nil
 	})
@@ -198,7 +232,7 @@ func showProgress(res cmds.Response, re cmds.ResponseEmitter) error {
 	return err
 }
 
-func eachEvent(res cmds.Response, do func(*datastoreEvent) error) error {
+func eachEvent[E any](res cmds.Response, do func(*E) error) error {
 	for {
 		v, err := res.Next()
 		if errors.Is(err, io.EOF) {
@@ -206,7 +240,7 @@ func eachEvent(res cmds.Response, do func(*datastoreEvent) error) error {
 		} else if err != nil {
 			return err
 		}
-		e, ok := v.(*datastoreEvent)
+		e, ok := v.(*E)
 		if !ok {
 			return fmt.Errorf("unexpected answer: a %T", v)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +29,9 @@ var datastoreVerifyCmd = &cmds.Command{
 		ShortDescription: `
 Two GETs per pack and one per loose object, past the cache; in the region of
 the bucket the bytes are free. --sample 0.1 looks at a tenth, chosen at random.
-Reads and writes go on meanwhile. Broken off, it goes on behind the last pack it
-has seen when it is called again with the same --sample; --restart begins anew.
+Reads and writes go on meanwhile. Broken off, it goes on behind the last pack or
+block it has seen when it is called again with the same --sample; --restart
+begins anew.
 
 What is found is printed, one line each; "live" means that somebody would miss
 it. Putting such a block again heals it. The exit code is not 0 if anything live
@@ -84,7 +86,10 @@ was found.
 		text := fmt.Sprintf("verified %d blocks in %d packs and %d loose objects: %d that somebody would miss are damaged or missing",
 			r.p.Blocks, r.p.Packs, r.p.Objects, note.Findings)
 		if from != "" {
-			text += " (behind pack " + from + ", where an earlier call was broken off)"
+			if !strings.HasPrefix(from, "block ") {
+				from = "pack " + from
+			}
+			text += " (behind " + from + ", where an earlier call was broken off)"
 		}
 		if err := r.result(text, note.Findings); err != nil {
 			return err
@@ -130,8 +135,8 @@ func openVerifyNote(path string) (*verifyFile, error) {
 	return f, nil
 }
 
-func (f *verifyFile) done(pack string) {
-	f.After = pack
+func (f *verifyFile) done(after string) {
+	f.After = after
 	if time.Since(f.saved) < time.Second {
 		return
 	}

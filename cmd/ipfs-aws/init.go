@@ -8,17 +8,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/ipfs/boxo/files"
 	cmds "github.com/ipfs/go-ipfs-cmds"
 	"github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/core/coreiface/options"
 	"github.com/ipfs/kubo/repo/fsrepo"
 
+	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
+	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
 // probeTimeout bounds the look at the bucket before a repo is made: long
@@ -26,36 +28,22 @@ import (
 // waits at a prompt.
 const probeTimeout = 30 * time.Second
 
-// s3Options are the flags that describe a bucket, with the datastore setting
-// that each one becomes.
-var s3Options = []struct{ flag, setting, help string }{
-	{"bucket", "bucket", "S3 bucket that holds the blocks (with --blockstore s3)."},
-	{"region", "region", "Region of the bucket; by default the AWS environment's, or us-east-1 with --endpoint."},
-	{"endpoint", "regionEndpoint", "URL of an S3-compatible server, for example http://127.0.0.1:7070."},
-	{"prefix", "rootDirectory", "Folder inside the bucket; one node per prefix."},
-	{"sse", "sse", "Server-side encryption: AES256 or aws:kms."},
-	{"sse-kms-key-id", "sseKMSKeyId", "KMS key for --sse aws:kms."},
-	{"layout", "layout", "How blocks lie in the bucket: packs (many per object, few requests; default) or objects (one each, as go-ds-s3)."},
-	{"storage-class", "storageClass", "Storage class of new objects, for example INTELLIGENT_TIERING."},
-}
-
 // extendInit adds the choice of the blockstore to `init`. Everything is looked
 // at before anything is written: settings, folder, then the bucket.
 func extendInit(cmd *cmds.Command) {
-	cmd.Options = append(cmd.Options, cmds.StringOption("blockstore", "Where blocks are kept: "+strings.Join(blockstores, ", ")+". Default: flatfs."))
-	for _, o := range s3Options {
-		cmd.Options = append(cmd.Options, cmds.StringOption(o.flag, o.help))
-	}
+	cmd.Options = append(cmd.Options, blockstoreOptions("blockstore", "Where blocks are kept: "+strings.Join(settings.Blockstores, ", ")+". Default: $IPFS_BLOCKSTORE, or flatfs.")...)
 	cmd.Helptext.ShortDescription += `
 --blockstore chooses where blocks are kept: flatfs (files on a local disk,
 synced), efs (the same, tuned for a network file system) or s3 (a bucket).
-Credentials for S3 come from the AWS environment, shared config or task role;
-they are never written to the repo.
+The environment says the same as the flags (IPFS_BLOCKSTORE, IPFS_S3_BUCKET and
+so on); a flag wins. Credentials for S3 come from the AWS environment, shared
+config or task role; they are never written to the repo.
 
 Examples:
 
   $ ipfs-aws init
   $ ipfs-aws init --blockstore s3 --bucket my-blocks --region eu-west-1 --prefix node-1
+  $ IPFS_BLOCKSTORE=s3 IPFS_S3_BUCKET=my-blocks IPFS_S3_REGION=eu-west-1 ipfs-aws init
 `
 	run := cmd.Run
 	cmd.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {
@@ -63,7 +51,7 @@ Examples:
 		if err != nil {
 			return err
 		}
-		conf, err := initConfig(req, root)
+		conf, err := initConfig(req, root, settingsOf(req))
 		if err != nil {
 			return err
 		}
@@ -73,32 +61,21 @@ Examples:
 		}
 		req.Files = files.NewSliceDirectory([]files.DirEntry{files.FileEntry("default-config", files.NewBytesFile(b))})
 
-		undo, err := claimFolder(root)
+		claim, err := claimFolder(root)
 		if err != nil {
 			return err
 		}
 		if err := run(req, res, env); err != nil {
-			return errors.Join(err, undo())
+			return errors.Join(err, claim.undo())
 		}
-		return nil
+		return claim.done()
 	}
 }
 
 // initConfig is the config of the new repo, checked as far as can be without
 // writing anything to the folder.
-func initConfig(req *cmds.Request, root string) (*config.Config, error) {
-	name, chosen := req.Options["blockstore"].(string)
-	if !chosen {
-		name = flatfsBlockstore
-	}
-	if err := checkBlockstore(name); err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	spec, err := blocksSpec(req, name)
-	if err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	if fsrepo.IsInitialized(root) {
+func initConfig(req *cmds.Request, root string, s *settings.Settings) (*config.Config, error) {
+	if fsrepo.IsInitialized(root) && !halfMade(root) {
 		return nil, fmt.Errorf("init: there is a repo at %s already, and nothing was changed: choose another folder with IPFS_PATH, or start the present one with `ipfs-aws daemon`", root)
 	}
 	if err := checkFolder(root); err != nil {
@@ -108,19 +85,24 @@ func initConfig(req *cmds.Request, root string) (*config.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
+	if adjust, _ := req.Context.Value(adjustKey{}).(func(*config.Config)); adjust != nil {
+		adjust(conf)
+	}
 	// A config file brings its own datastore, which only an explicit choice
 	// overrides.
-	if !given || chosen {
-		useBlockstore(conf, name, spec)
-	}
-	profiles, _ := req.Options["profile"].(string)
-	if chosen {
-		if err := checkInitProfiles(conf, profiles, name); err != nil {
+	if !given || s.Chosen {
+		if err := s.Blocks.Use(conf); err != nil {
 			return nil, fmt.Errorf("init: %w", err)
 		}
 	}
-	if name == s3Blockstore {
-		if err := probeBucket(req.Context, spec); err != nil {
+	profiles, _ := req.Options["profile"].(string)
+	if s.Chosen {
+		if err := checkInitProfiles(conf, profiles, s.Blocks.Name); err != nil {
+			return nil, fmt.Errorf("init: %w", err)
+		}
+	}
+	if s.Blocks.Name == settings.S3 {
+		if err := probeBucket(req.Context, s.Blocks.Spec); err != nil {
 			return nil, fmt.Errorf("init: nothing was created: %w", err)
 		}
 	}
@@ -134,62 +116,10 @@ func initConfig(req *cmds.Request, root string) (*config.Config, error) {
 	return conf, nil
 }
 
-// blocksSpec is the datastore spec of the chosen blockstore.
-func blocksSpec(req *cmds.Request, name string) (map[string]any, error) {
-	var s3 []string
-	spec := map[string]any{"type": s3ds.Type}
-	for _, o := range s3Options {
-		if v, _ := req.Options[o.flag].(string); v != "" {
-			spec[o.setting] = v
-			s3 = append(s3, "--"+o.flag)
-		}
-	}
-	if name != s3Blockstore {
-		if len(s3) > 0 {
-			return nil, fmt.Errorf("%s: only for --blockstore s3, and --blockstore is %s", strings.Join(s3, ", "), name)
-		}
-		return fileSpec(name), nil
-	}
-	switch spec["layout"] {
-	case nil:
-		spec["layout"] = s3ds.LayoutPacks
-	case s3ds.LayoutPacks, s3ds.LayoutObjects:
-	default:
-		return nil, fmt.Errorf("--layout %q is not known: use %s or %s", spec["layout"], s3ds.LayoutPacks, s3ds.LayoutObjects)
-	}
-	if spec["bucket"] == nil {
-		return nil, errors.New("--blockstore s3 needs --bucket, the S3 bucket that is to hold the blocks")
-	}
-	if spec["region"] == nil {
-		region, err := defaultRegion(req.Context, spec["regionEndpoint"] != nil)
-		if err != nil {
-			return nil, fmt.Errorf("--region: %w", err)
-		}
-		spec["region"] = region
-	}
-	return spec, nil
-}
-
-// defaultRegion is the region that the AWS environment and shared config name.
-// S3-compatible servers seldom care, and the ones that do are set up as
-// us-east-1 by default.
-func defaultRegion(ctx context.Context, ownEndpoint bool) (string, error) {
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("read the AWS environment: %w", err)
-	case cfg.Region != "":
-		return cfg.Region, nil
-	case ownEndpoint:
-		return "us-east-1", nil
-	}
-	return "", errors.New("not given, and the AWS environment names none: give the region of the bucket, for example --region eu-west-1, or set AWS_REGION")
-}
-
 // probeBucket makes sure that the bucket is there, in the region named, and
 // that the credentials at hand may write, read and delete under the prefix.
 func probeBucket(ctx context.Context, spec map[string]any) error {
-	cfg, err := s3ds.ParseConfig(spec)
+	cfg, err := s3plugin.Parse(spec)
 	if err != nil {
 		return err
 	}
@@ -278,33 +208,78 @@ func checkFolder(root string) error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// claimFolder makes the repo folder with its parents, and returns what undoes
-// an init that failed half-way: a folder that was not there, or was empty, is
-// left so again. What was in a folder before is never touched.
-func claimFolder(root string) (undo func() error, err error) {
+// beingMade is a file in a folder where a repo is being made.
+const beingMade = ".ipfs-aws-init"
+
+// halfMade reports whether making the repo in a folder was broken off by the
+// death of the process. Nothing in it was ever used.
+func halfMade(root string) bool {
+	_, err := os.Stat(filepath.Join(root, beingMade))
+	return err == nil
+}
+
+// claim is a folder in which a repo is being made.
+type claim struct {
+	root    string
+	existed bool
+	before  []string // what was in it
+}
+
+// claimFolder makes the repo folder with its parents, and marks it, so that a
+// death half-way is no obstacle for the next attempt.
+func claimFolder(root string) (*claim, error) {
 	entries, err := os.ReadDir(root)
-	existed := err == nil
+	c := &claim{root: root, existed: err == nil}
+	for _, e := range entries {
+		c.before = append(c.before, e.Name())
+	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("init: repo folder %s: %w", root, err)
 	}
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("init: make repo folder: %w", err)
 	}
-	return func() error {
-		switch {
-		case !existed:
-			return os.RemoveAll(root)
-		case len(entries) == 0:
-			made, err := os.ReadDir(root)
-			if err != nil {
-				return err
-			}
-			for _, e := range made {
-				if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
-					return err
-				}
+	if halfMade(root) {
+		// Without these kubo begins anew. What the datastores hold is not in the
+		// way, and with S3 it names this node as the owner of the prefix.
+		for _, name := range []string{config.DefaultConfigFile, "datastore_spec", "version"} {
+			if err := os.Remove(filepath.Join(root, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("init: clear what an earlier attempt has left: %w", err)
 			}
 		}
-		return nil
-	}, nil
+		return c, nil
+	}
+	if err := settings.WriteFile(filepath.Join(root, beingMade), nil, 0o600); err != nil {
+		return nil, fmt.Errorf("init: mark the repo folder: %w", err)
+	}
+	return c, nil
+}
+
+// done says that the repo is whole.
+func (c *claim) done() error {
+	if err := os.Remove(filepath.Join(c.root, beingMade)); err != nil {
+		return fmt.Errorf("init: the repo is made, and its mark cannot be removed: %w", err)
+	}
+	return nil
+}
+
+// undo removes what an init has made that failed half-way. What was in the folder
+// before is never touched.
+func (c *claim) undo() error {
+	if !c.existed {
+		return os.RemoveAll(c.root)
+	}
+	now, err := os.ReadDir(c.root)
+	if err != nil {
+		return err
+	}
+	for _, e := range now {
+		if slices.Contains(c.before, e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(c.root, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,24 +1,39 @@
 // Command ipfs-aws is kubo with the blockstores and plugins of this
 // distribution: every kubo command works as it does upstream, and the few that
 // behave differently (init, version, config, update) say so in their --help.
-// One is new: datastore.
+// New are container, datastore and health.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	cmds "github.com/ipfs/go-ipfs-cmds"
 	"github.com/ipfs/kubo/cmd/ipfs/kubo"
+	oldcmds "github.com/ipfs/kubo/commands"
 	"github.com/ipfs/kubo/core/commands"
 	"github.com/ipfs/kubo/repo/fsrepo"
 
+	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
+	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
+
+	// An image has nothing but this program.
+
+	_ "github.com/ipfs-aws/ipfs-aws/internal/bare"
+
 	// What kubo loads beside its own plugins.
 
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/health"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/tiered"
 )
+
+// start is how the process was started: arguments and environment, before
+// anything has taken secrets out or named the program otherwise.
+var start = struct{ args, env []string }{slices.Clone(os.Args), os.Environ()}
 
 func main() {
 	extendCommands()
@@ -33,10 +48,14 @@ func extendCommands() {
 	extendDaemon(kubo.Root.Subcommands["daemon"])
 	extendVersion(commands.VersionCmd)
 	extendConfig(commands.ConfigCmd)
+	adds.Extend(commands.AddCmd)
 	replaceUpdate(commands.UpdateCmd)
 	// The command line's tree and the RPC server's are two roots.
 	kubo.Root.Subcommands["datastore"] = datastoreCmd
 	commands.Root.Subcommands["datastore"] = datastoreCmd
+	kubo.Root.Subcommands["container"] = containerCmd(kubo.Root.Subcommands["daemon"])
+	kubo.Root.Subcommands["health"] = healthCmd
+	explainMismatch(kubo.Root, map[*cmds.Command]bool{})
 }
 
 // buildEnv is kubo's own, but telemetry is off unless the environment or the
@@ -49,7 +68,17 @@ func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) 
 	if fi, err := os.Stat(root); err == nil && !fi.IsDir() {
 		return nil, fmt.Errorf("repo folder %s is a file, not a folder: choose another with IPFS_PATH or --repo-dir", root)
 	}
+	if req.Command == healthCmd {
+		return &oldcmds.Context{ConfigRoot: root}, nil // asks a listener, and needs neither repo nor plugins
+	}
+	if err := swap.Recover(root); err != nil {
+		return nil, err
+	}
+	if err := loadSettings(req, root); err != nil {
+		return nil, err
+	}
 	defaultTelemetryOff(root)
+	defaultHealthListener(req, root)
 	jsonAsEncoding(req)
 	return kubo.BuildDefaultEnv(ctx, req)
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
-	"path/filepath"
 
-	"github.com/ipfs/kubo/config"
+	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 )
 
 // telemetryEnv is the variable that kubo's telemetry plugin reads before its
@@ -25,21 +23,24 @@ func defaultTelemetryOff(root string) {
 // telemetryMode reads the one config key it needs, so that a config which
 // only a migration can parse in full does not stand in the way.
 func telemetryMode(root string) string {
-	b, err := os.ReadFile(filepath.Join(root, config.DefaultConfigFile))
+	mode, _ := configValue(root, "Plugins", "Plugins", "telemetry", "Config", "Mode").(string)
+	return mode
+}
+
+// configValue is one value in the config of a repo, or nil.
+func configValue(root string, path ...string) any {
+	var at any
+	conf, err := settings.ReadConfig(root)
 	if err != nil {
-		return ""
+		return nil
 	}
-	var c struct {
-		Plugins struct {
-			Plugins struct {
-				Telemetry struct {
-					Config struct{ Mode string }
-				} `json:"telemetry"`
-			}
+	at = conf
+	for _, key := range path {
+		m, ok := at.(map[string]any)
+		if !ok {
+			return nil
 		}
+		at = m[key]
 	}
-	if json.Unmarshal(b, &c) != nil {
-		return ""
-	}
-	return c.Plugins.Plugins.Telemetry.Config.Mode
+	return at
 }

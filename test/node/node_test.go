@@ -83,7 +83,21 @@ type daemon struct {
 	exited chan error
 }
 
+// daemon is one that is ready.
 func (n *node) daemon(args ...string) *daemon {
+	n.t.Helper()
+	d := n.start(append([]string{"daemon"}, args...)...)
+	d.ready()
+	return d
+}
+
+// start runs a command that goes on until the test ends.
+func (n *node) start(args ...string) *daemon {
+	n.t.Helper()
+	return n.begin(nil, args...)
+}
+
+func (n *node) begin(attr *syscall.SysProcAttr, args ...string) *daemon {
 	n.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(n.t, err)
@@ -91,9 +105,10 @@ func (n *node) daemon(args ...string) *daemon {
 	require.NoError(n.t, l.Close())
 	logFile, err := os.Create(d.log)
 	require.NoError(n.t, err)
-	d.cmd = exec.Command(binary(n.t), append([]string{"daemon"}, args...)...)
-	d.cmd.Env = append(n.env, "IPFS_HEALTH_ADDRESS="+d.health)
+	d.cmd = exec.Command(binary(n.t), args...)
+	d.cmd.Env = append([]string{"IPFS_HEALTH_ADDRESS=" + d.health}, n.env...)
 	d.cmd.Stdout, d.cmd.Stderr = logFile, logFile
+	d.cmd.SysProcAttr = attr
 	require.NoError(n.t, d.cmd.Start())
 	require.NoError(n.t, logFile.Close())
 	go func() { d.exited <- d.cmd.Wait() }()
@@ -102,11 +117,15 @@ func (n *node) daemon(args ...string) *daemon {
 			d.cmd.Process.Kill()
 		}
 	})
-	require.Eventually(n.t, func() bool {
+	return d
+}
+
+func (d *daemon) ready() {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool {
 		code, _ := d.get("/readyz")
 		return code == http.StatusOK
 	}, time.Minute, 50*time.Millisecond, "not ready: %s", d.log)
-	return d
 }
 
 func (d *daemon) get(path string) (int, string) {
@@ -195,11 +214,11 @@ func TestInitRefusesBadInputAndCreatesNothing(t *testing.T) {
 		want []string // what the line must name
 	}{
 		"unknown blockstore":    {args: []string{"init", "--blockstore", "tape"}, want: []string{`"tape"`, "flatfs, efs, s3"}},
-		"no bucket":             {args: []string{"init", "--blockstore", "s3"}, want: []string{"--bucket"}},
+		"no bucket":             {args: []string{"init", "--blockstore", "s3", "--region", "r"}, want: []string{"--bucket"}},
 		"bucket without s3":     {args: []string{"init", "--bucket", bucket}, want: []string{"--bucket", "--blockstore s3"}},
 		"no region":             {args: []string{"init", "--blockstore", "s3", "--bucket", bucket}, want: []string{"--region", "AWS_REGION"}},
 		"two datastores chosen": {args: with(initS3(s.URL, bucket), "--profile", "flatfs"), want: []string{"--profile flatfs", "--blockstore s3"}},
-		"unknown layout":        {args: initS3(s.URL, bucket, "--layout", "heap"), want: []string{`--layout "heap"`, "packs or objects"}},
+		"unknown layout":        {args: initS3(s.URL, bucket, "--layout", "heap"), want: []string{`--layout="heap"`, `"objects" or "packs"`}},
 		"layout without s3":     {args: []string{"init", "--layout", "packs"}, want: []string{"--layout", "--blockstore s3"}},
 		"missing bucket":        {args: initS3(s.URL, "no-such-bucket"), want: []string{`"no-such-bucket"`, "does not exist", "create the bucket"}},
 		"wrong region":          {args: with(initS3(s.URL, bucket), "--region", "eu-west-9"), want: []string{"eu-west-9", "set region to " + s3test.Region}},
@@ -317,7 +336,7 @@ func TestHealthListener(t *testing.T) {
 	}
 	require.Empty(t, proxy.Take(), "readiness of a healthy node asks S3 nothing")
 	_, body := d.get("/metrics")
-	require.Contains(t, body, `s3ds_bucket_requests_total{op="put"}`)
+	require.Contains(t, body, `s3ds_bucket_requests_total{op="put",outcome="ok"}`)
 	require.Contains(t, body, "ipfs_")
 
 	proxy.Disturb(s3test.Always("", s3test.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "gone"}))
@@ -342,7 +361,7 @@ func TestHealthAddressThatIsWrongOrTaken(t *testing.T) {
 	n := newNode(t)
 	n.run("init", "--profile", "test")
 	n.env = append(n.env, "IPFS_HEALTH_ADDRESS=8099")
-	require.Contains(t, n.fail("daemon"), `IPFS_HEALTH_ADDRESS="8099" is not an address`)
+	require.Contains(t, n.fail("daemon"), `IPFS_HEALTH_ADDRESS="8099": must be host:port`)
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
