@@ -27,6 +27,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/frontier"
+	"github.com/ipfs-aws/ipfs-aws/cluster/history"
 )
 
 // ipfs-cluster's facility, so that its log level variable applies.
@@ -48,7 +49,7 @@ type Consensus struct {
 	host   host.Host
 	pubsub *pubsub.PubSub
 	store  *frontier.Store
-	blocks *ipfslite.Peer
+	blocks *history.Getter
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -79,9 +80,11 @@ func New(h host.Host, dht routing.Routing, ps *pubsub.PubSub, cfg *upstream.Conf
 		return nil, fmt.Errorf("set up the exchange of changes: %w", err)
 	}
 	c := &Consensus{
-		cfg: cfg, host: h, pubsub: ps, store: store, blocks: blocks, ctx: ctx, cancel: cancel,
+		cfg: cfg, host: h, pubsub: ps, store: store, ctx: ctx, cancel: cancel,
 		trusted: map[peer.ID]bool{}, loaded: make(chan struct{}), ready: make(chan struct{}, 1),
 	}
+	c.blocks = history.New(blocks, h, c.IsTrustedPeer)
+	history.Serve(ctx, h, blocks.BlockStore(), c.IsTrustedPeer)
 	for _, p := range cfg.TrustedPeers {
 		c.trust(p)
 	}
