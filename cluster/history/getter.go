@@ -21,9 +21,11 @@ import (
 var logger = logging.Logger("cluster-aws")
 
 const (
-	// How much is remembered before the older half is forgotten.
-	aheadBytes = 16 << 20
-	reachMost  = 1 << 16
+	// How much is remembered before the older half is forgotten: two answers at
+	// their largest, with what a block takes beside its bytes.
+	aheadBytes  = 2 * mostBytes
+	besideBytes = 300
+	reachMost   = 1 << 14
 
 	// How much more is asked for at each step back.
 	widening = 4
@@ -144,6 +146,7 @@ func (g *Getter) bring(ctx context.Context, cids ...cid.Cid) {
 	most := g.most(lacking)
 	for _, id := range g.order(ctx) {
 		came, err := g.ask(ctx, id, lacking, most)
+		came = slices.DeleteFunc(came, func(b blocks.Block) bool { return g.here(ctx, b.Cid()) })
 		g.keep(id, came, most, err)
 		if err != nil && ctx.Err() == nil {
 			logger.Debugf("%s", err)
@@ -158,7 +161,7 @@ func (g *Getter) bring(ctx context.Context, cids ...cid.Cid) {
 // are in neither.
 func (g *Getter) hand(ctx context.Context, cids []cid.Cid) (lacking []cid.Cid) {
 	for _, c := range cids {
-		if here, err := g.BlockStore().Has(ctx, c); err == nil && here {
+		if g.here(ctx, c) {
 			continue
 		}
 		g.mu.Lock()
@@ -178,6 +181,13 @@ func (g *Getter) hand(ctx context.Context, cids []cid.Cid) (lacking []cid.Cid) {
 		}
 	}
 	return lacking
+}
+
+// here reports whether the store has a change. One that cannot be looked up is
+// fetched, and its reader gets the error.
+func (g *Getter) here(ctx context.Context, c cid.Cid) bool {
+	here, err := g.BlockStore().Has(ctx, c)
+	return err == nil && here
 }
 
 // most is how many changes to ask for, to get these: more when they are before
@@ -253,7 +263,7 @@ func (m *generations) put(b blocks.Block) {
 		m.old, m.young, m.size = m.young, map[cid.Cid]blocks.Block{}, 0
 	}
 	m.young[b.Cid()] = b
-	m.size += len(b.RawData())
+	m.size += len(b.RawData()) + besideBytes
 }
 
 func (m *generations) has(c cid.Cid) bool { return m.young[c] != nil || m.old[c] != nil }
@@ -262,7 +272,7 @@ func (m *generations) has(c cid.Cid) bool { return m.young[c] != nil || m.old[c]
 func (m *generations) take(c cid.Cid) blocks.Block {
 	b, young := m.young[c]
 	if young {
-		m.size -= len(b.RawData())
+		m.size -= len(b.RawData()) + besideBytes
 	} else {
 		b = m.old[c]
 	}

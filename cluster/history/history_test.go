@@ -288,7 +288,7 @@ func TestGenerations(t *testing.T) {
 			}
 			size := 0
 			for _, b := range m.young {
-				size += len(b.RawData())
+				size += len(b.RawData()) + besideBytes
 			}
 			require.Equal(t, size, m.size)
 			require.LessOrEqual(t, size, aheadBytes+6<<20)
