@@ -316,26 +316,39 @@ func (k *task) request(method, path string) (int, []byte, error) {
 
 // pinset is what the task's own copy of the pinset holds: allocations by CID.
 func (k *task) pinset() (map[string][]string, error) {
-	code, body, err := k.request(http.MethodGet, "/allocations")
-	if err != nil {
+	pins, err := k.allocations()
+	if pins == nil || err != nil {
 		return nil, err
 	}
-	if code == http.StatusNoContent {
-		return nil, nil
+	out := map[string][]string{}
+	for _, pin := range pins {
+		out[pin.Cid] = pin.Allocations
+	}
+	return out, nil
+}
+
+// allocation is a pin as /allocations gives it.
+type allocation struct {
+	Cid         string            `json:"cid"`
+	Allocations []string          `json:"allocations"`
+	Metadata    map[string]string `json:"metadata"`
+}
+
+func (k *task) allocations() ([]allocation, error) {
+	code, body, err := k.request(http.MethodGet, "/allocations")
+	if err != nil || code == http.StatusNoContent {
+		return nil, err
 	}
 	if code != http.StatusOK {
 		return nil, fmt.Errorf("/allocations: %d %s", code, body)
 	}
-	out := map[string][]string{}
+	var out []allocation
 	for dec := json.NewDecoder(bytes.NewReader(body)); dec.More(); {
-		var pin struct {
-			Cid         string   `json:"cid"`
-			Allocations []string `json:"allocations"`
-		}
+		var pin allocation
 		if err := dec.Decode(&pin); err != nil {
 			return nil, err
 		}
-		out[pin.Cid] = pin.Allocations
+		out = append(out, pin)
 	}
 	return out, nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/rehome"
 )
 
 // TestZones runs six peers in three zones, without IPFS nodes, and takes a zone
@@ -66,6 +68,7 @@ func TestZones(t *testing.T) {
 	// On a busy machine a peer's metrics may come too late for a pin, which then
 	// moves when they are there.
 	awaitPlaced(t, all, nameOf, pins, func(_ string, at []string) bool { return len(at) == copies && len(zonesOf(at)) == copies })
+	awaitSettled(t, all)
 	placed, err := all[0].placed(nameOf)
 	require.NoError(t, err)
 	share := map[string]int{}
@@ -184,6 +187,17 @@ func awaitPlaced(t *testing.T, all []*task, nameOf map[string]string, pins int, 
 		}
 		require.True(t, time.Now().Before(deadline), wrong)
 		<-time.After(10 * poll)
+	}
+}
+
+// awaitSettled waits until no pin is to go elsewhere.
+func awaitSettled(t *testing.T, all []*task) {
+	t.Helper()
+	for _, k := range all {
+		require.Eventually(t, func() bool {
+			pins, err := k.allocations()
+			return err == nil && !slices.ContainsFunc(pins, func(a allocation) bool { return a.Metadata[rehome.HomeKey] != "" })
+		}, patience, 10*poll, "%s has pins that are not at home", k.name)
 	}
 }
 
