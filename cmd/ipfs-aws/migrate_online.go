@@ -77,6 +77,7 @@ func (m *migration) beside(ctx context.Context, n *core.IpfsNode, live *swap.Liv
 		return fmt.Errorf("a daemon is running: stop it first, or let it do the work with --%s; nothing was changed", onlineOption)
 	}
 	o := &onlineMove{migration: m, n: n, live: live, record: record, at: at}
+	defer live.Tell(nil)
 	return o.run(ctx)
 }
 
@@ -195,7 +196,7 @@ func (o *onlineMove) enter(ctx context.Context, moving bool) (*tiered.Store, err
 		return nil, back(err)
 	}
 	options := o.options(nil, nil, ctx, nil)
-	options.Dir, options.Merge = swap.Ledger(o.root), o.record.Merge
+	options.Dir, options.Merge, options.Progress = swap.Ledger(o.root), o.record.Merge, o.progress
 	rep, err := migrate.Prepare(ctx, migrate.Datastore{Store: own}, migrate.Datastore{Store: hot}, options)
 	if err == nil {
 		err = o.room(o.spec, rep)
@@ -229,6 +230,12 @@ func (o *onlineMove) enter(ctx context.Context, moving bool) (*tiered.Store, err
 	return both, nil
 }
 
+// progress tells whoever called, and whoever asks the daemon how it is.
+func (o *onlineMove) progress(p migrate.Progress) {
+	o.live.Tell(&p)
+	o.report.progress(p)
+}
+
 // copy copies what is in the cold store only.
 func (o *onlineMove) copy(ctx context.Context) (migrate.Report, error) {
 	source, target := o.s3Store(o.from), o.s3Store(o.spec)
@@ -239,7 +246,7 @@ func (o *onlineMove) copy(ctx context.Context) (migrate.Report, error) {
 		cold.Stored = p.Stored
 	}
 	opts := o.options(nil, nil, ctx, target)
-	opts.Dir, opts.Live, opts.Reread = swap.Ledger(o.root), true, source == nil
+	opts.Dir, opts.Live, opts.Reread, opts.Progress = swap.Ledger(o.root), true, source == nil, o.progress
 	opts.Roots = pinnedRoots(ctx, o.n)
 	opts.Cost = costOf(source, target)
 	if target == nil {
