@@ -192,14 +192,14 @@ func (o *onlineMove) enter(ctx context.Context, moving bool) (*tiered.Store, err
 		o.record = &swap.Record{Phase: swap.Copying, Begun: time.Now().UTC()}
 	}
 	o.record.From, o.record.To, o.record.Merge = o.from, o.spec, o.record.Merge || o.merge
-	if err := o.record.Save(o.root); err != nil {
-		return nil, back(err)
-	}
 	options := o.options(nil, nil, ctx, nil)
 	options.Dir, options.Merge, options.Progress = swap.Ledger(o.root), o.record.Merge, o.progress
 	rep, err := migrate.Prepare(ctx, migrate.Datastore{Store: own}, migrate.Datastore{Store: hot}, options)
 	if err == nil {
 		err = o.room(o.spec, rep)
+	}
+	if err == nil {
+		err = o.record.Save(o.root)
 	}
 	if err != nil {
 		return nil, back(o.explain(err, called(o.root, o.spec)))
