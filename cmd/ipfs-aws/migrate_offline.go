@@ -300,11 +300,11 @@ func (m *migration) copyTo(ctx context.Context, s *stores, record *swap.Record, 
 		return record.Save(m.root)
 	}
 	rep, err = migrate.Run(ctx, s.source.blocks(), s.target.blocks(), o)
+	if err == nil || errors.Is(err, migrate.ErrIncomplete) { // which says that the others are in the target
+		err = errors.Join(err, drain(ctx, s.target.s3))
+	}
 	if err != nil {
 		return rep, m.explain(err, called(m.root, spec))
-	}
-	if err := drain(ctx, s.target.s3); err != nil {
-		return rep, err
 	}
 	rep.Cost = o.Cost()
 	return rep, nil

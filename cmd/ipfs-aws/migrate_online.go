@@ -219,11 +219,12 @@ func (o *onlineMove) enter(ctx context.Context, moving bool) (*tiered.Store, err
 		return nil, back(err)
 	}
 	// From here on it goes forward only: after a crash the daemon opens both stores.
+	both := tiered.New(hot, own, tiered.Options{})
+	o.live.Announce(both)
 	if err := swap.Switch(o.root, o.n.Repo, decision); err != nil {
 		return nil, back(err)
 	}
 	o.live.Keep(hot)
-	both := tiered.New(hot, own, tiered.Options{})
 	if err := o.live.Use(context.WithoutCancel(ctx), both, both); err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func isBlock(k ds.Key) bool { return blocks.IsAncestorOf(k) }
 // Now is the store that blocks are read from and written to, with keys as Own has them.
 func (l *Live) Now() ds.Batching { return l.now }
 
-// Both is the tiered store, if blocks move at present.
+// Both is the tiered store, if blocks move at present, or are about to.
 func (l *Live) Both() *tiered.Store {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,6 +89,13 @@ func (l *Live) Progress() *migrate.Progress { return l.progress.Load() }
 
 // Tell changes what Progress returns; nil ends it.
 func (l *Live) Tell(p *migrate.Progress) { l.progress.Store(p) }
+
+// Announce has Both return a store that Use is about to be called with, once the config names it: who finds it there finds it here.
+func (l *Live) Announce(both *tiered.Store) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.both = both
+}
 
 // Use makes a store the one of the blocks from now on, and returns when no call is inside of the one before. It does not
 // close that. both, which may be nil, is what Both returns.
