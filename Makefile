@@ -88,7 +88,7 @@ test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and rep
 
 .PHONY: test-kill
 test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks
-	go test -timeout 25m -v -run 'Killed|Memory' ./test/migrate
+	go test -timeout 40m -v -run 'Killed|Memory' ./test/migrate
 
 # The fuzzer of Go 1.26 now and then fails with nothing but "context deadline
 # exceeded" when its time is up; a finding leaves a file in testdata/fuzz.
