@@ -20,7 +20,8 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 # detector, which needs cgo and a second build of all they import.
 race_packages := ./datastore/... ./internal/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
-# The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`.
+# The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
+# the migrations that are killed for 6 minutes are `make test-kill`.
 process_packages := ./test/cluster ./test/e2e ./test/efs ./test/node
 
 # How long `make fuzz` spends on each decoder.
@@ -84,6 +85,10 @@ test: build ## run everything: unit, conformance, fault and process-level tests
 .PHONY: test-bill
 test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and replace writers
 	go test -timeout 20m -v ./test/s3
+
+.PHONY: test-kill
+test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks
+	go test -timeout 40m -v -run 'Killed|Memory' ./test/migrate
 
 # The fuzzer of Go 1.26 now and then fails with nothing but "context deadline
 # exceeded" when its time is up; a finding leaves a file in testdata/fuzz.

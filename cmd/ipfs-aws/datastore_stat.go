@@ -3,13 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"iter"
 	"maps"
-	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
 
 	humanize "github.com/dustin/go-humanize"
+	ds "github.com/ipfs/go-datastore"
 	cmds "github.com/ipfs/go-ipfs-cmds"
 	oldcmds "github.com/ipfs/kubo/commands"
 	"github.com/ipfs/kubo/core"
@@ -18,18 +19,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
-	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
 	efsplugin "github.com/ipfs-aws/ipfs-aws/plugin/efs"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
+	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
+	tieredplugin "github.com/ipfs-aws/ipfs-aws/plugin/tiered"
 )
 
 // datastoreStat is the answer of `datastore stat`. Sizes are in bytes; what
-// counts work begins when the store was opened. Empty is what a blockstore does
-// not have.
+// counts work begins when the store was opened.
 type datastoreStat struct {
-	Blockstore string // flatfs, efs or s3; else the datastore's type
+	storeStat            // of the store, or of both together
+	Hot, Cold *storeStat `json:",omitempty"` // of a tiered one
+
+	StorageMax uint64         // of the config; 0 for no limit
+	Migration  *migrationStat `json:",omitempty"` // the one that is under way, or whose old store is still there
+	Problems   []string       // each with what to do; empty when all is well
+	Summary    string         // which blockstore serves, where, how full, what is in flight
+}
+
+// storeStat describes one store. Empty is what it does not have.
+type storeStat struct {
+	Blockstore string // flatfs, efs, s3 or tiered; else the datastore's type
 	Path       string `json:",omitempty"` // of files
 
 	Layout string `json:",omitempty"`
@@ -38,7 +50,6 @@ type datastoreStat struct {
 	Region string `json:",omitempty"`
 
 	Blocks, Bytes int64         // all; 0 and -1 where that is not known without listing them
-	StorageMax    uint64        // of the config; 0 for no limit
 	FreeBytes     uint64        `json:",omitempty"` // of the file system that files are on
 	InFlight      int64         // blocks that are on their way: not uploaded, or not acknowledged, yet
 	InFlightBytes int64         `json:",omitempty"`
@@ -51,8 +62,18 @@ type datastoreStat struct {
 	Owner         *ownerStat    `json:",omitempty"`
 	Requests      []requestStat // by operation, those that were sent
 	Dollars       float64       // price of these requests, without storage and transfer
-	Problems      []string      // each with what to do; empty when all is well
-	Summary       string        // which blockstore serves, where, how full, what is in flight
+
+	problems []string
+}
+
+// migrationStat is how far a migration has come.
+type migrationStat struct {
+	From, To            string
+	Phase               string // copying, tiered, or switched: see plugin/swap
+	AtWork              bool   // in this daemon, now
+	Stage               string `json:",omitempty"` // of the one that is at work, as the numbers
+	Blocks, TotalBlocks int64  `json:",omitempty"`
+	Bytes, TotalBytes   int64  `json:",omitempty"`
 }
 
 type amount struct{ Blocks, Bytes int64 }
@@ -108,7 +129,8 @@ var datastoreStatCmd = &cmds.Command{
 	Helptext: cmds.HelpText{
 		Tagline: "Show which blockstore serves, where, how full it is, and what is in flight.",
 		ShortDescription: `
-The first line says it all, for every blockstore; the others are about a bucket.
+The first line says it all, for every blockstore; the others are about a bucket,
+and about each store of a tiered one.
 Asks nothing of the bucket beside a running daemon; requests and dollars are
 those since it started. Without a daemon the store is opened for the command
 and closed again, and what that costs is what is shown.
@@ -146,50 +168,125 @@ func statBlockstore(n *core.IpfsNode) (*datastoreStat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}
-	spec, root := settings.BlocksStore(conf.Datastore.Spec), n.Repo.Path()
-	out := &datastoreStat{Blockstore: describeSpec(conf.Datastore.Spec), Bytes: -1, Problems: []string{}, Requests: []requestStat{}}
+	out := &datastoreStat{Problems: []string{}}
 	if most := conf.Datastore.StorageMax; most != "" {
 		if out.StorageMax, err = humanize.ParseBytes(most); err != nil {
 			return nil, fmt.Errorf("config Datastore.StorageMax: %w", err)
 		}
 	}
-	switch spec["type"] {
-	case s3ds.Type:
-		err = out.ofBucket(n, spec)
-	case efsplugin.TypeName:
-		out.Blockstore = settings.EFS
-		store, ok := efsplugin.Opened(root)
-		if !ok {
-			return nil, notOpen(root)
+	usage := func() (uint64, error) { return n.Repo.GetStorageUsage(n.Context()) }
+	spec := settings.BlocksStore(conf.Datastore.Spec)
+	if spec == nil { // one for the blocks and everything else
+		spec = conf.Datastore.Spec
+	}
+	if spec["type"] == tieredplugin.TypeName {
+		err = out.ofBoth(n, spec, usage)
+	} else {
+		var one *storeStat
+		if one, err = statStore(n, spec, usage); err == nil {
+			out.storeStat, out.Problems = *one, append(out.Problems, one.problems...)
 		}
-		var s efs.Stat
-		s, err = store.Stat()
-		out.Blocks, out.Bytes, out.InFlight = s.Blocks, s.Bytes, int64(s.Writing+s.Removing)
-	default: // one that says no more than how large it is
-		var used uint64
-		used, err = n.Repo.GetStorageUsage(n.Context())
-		out.Bytes = int64(used)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if path, _ := spec["path"].(string); path != "" {
-		out.Path = path
-		if !filepath.IsAbs(path) {
-			out.Path = filepath.Join(root, path)
+	if out.Migration, err = statMigration(n.Repo.Path()); err != nil {
+		return nil, err
+	}
+	out.Summary = out.summary()
+	return out, nil
+}
+
+// ofBoth describes a tiered store.
+func (o *datastoreStat) ofBoth(n *core.IpfsNode, spec map[string]any, usage func() (uint64, error)) error {
+	root := n.Repo.Path()
+	both, ok := tieredplugin.Opened(root)
+	if live, open := swap.Opened(root); open && live.Both() != nil { // it was put together while the daemon runs
+		both, ok = live.Both(), true
+	}
+	if !ok {
+		return notOpen(root)
+	}
+	o.storeStat = storeStat{Blockstore: tieredplugin.TypeName, Requests: []requestStat{}}
+	for _, tier := range []struct {
+		name  string
+		to    **storeStat
+		store ds.Datastore
+	}{{"hot", &o.Hot, both.Hot()}, {"cold", &o.Cold, both.Cold()}} {
+		child, _ := spec[tier.name].(map[string]any)
+		s, err := statStore(n, innermost(child), func() (uint64, error) { return ds.DiskUsage(n.Context(), tier.store) })
+		if err != nil {
+			return fmt.Errorf("the %s store: %w", tier.name, err)
 		}
+		*tier.to = s
+		o.InFlight += s.InFlight
+		o.InFlightBytes += s.InFlightBytes
+		o.Dollars += s.Dollars
+		o.Requests = addRequests(o.Requests, s.Requests)
+		for _, p := range s.problems {
+			o.Problems = append(o.Problems, tier.name+" store: "+p)
+		}
+	}
+	used, err := usage()
+	o.Bytes = int64(used)
+	return err
+}
+
+// addRequests is the sum of two lists by operation.
+func addRequests(all, more []requestStat) []requestStat {
+	for _, r := range more {
+		i := slices.IndexFunc(all, func(a requestStat) bool { return a.Operation == r.Operation })
+		if i < 0 {
+			all = append(all, r)
+			continue
+		}
+		a := &all[i]
+		a.Requests, a.Failures, a.Throttles = a.Requests+r.Requests, a.Failures+r.Failures, a.Throttles+r.Throttles
+		a.SentBytes, a.ReceivedBytes, a.Dollars = a.SentBytes+r.SentBytes, a.ReceivedBytes+r.ReceivedBytes, a.Dollars+r.Dollars
+	}
+	return all
+}
+
+// statStore describes one store of an open node. usage is how large it is, for one that does not say more.
+func statStore(n *core.IpfsNode, spec map[string]any, usage func() (uint64, error)) (*storeStat, error) {
+	root := n.Repo.Path()
+	out := &storeStat{Blockstore: describeSpec(spec), Bytes: -1, Requests: []requestStat{}}
+	switch spec["type"] {
+	case s3ds.Type:
+		if err := out.ofBucket(n, spec); err != nil {
+			return nil, err
+		}
+	case efsplugin.TypeName:
+		out.Blockstore = settings.EFS
+		store, ok := efsplugin.Opened(root, spec)
+		if !ok {
+			return nil, notOpen(root)
+		}
+		s, err := store.Stat()
+		if err != nil {
+			return nil, err
+		}
+		out.Blocks, out.Bytes, out.InFlight = s.Blocks, s.Bytes, int64(s.Writing+s.Removing)
+	default:
+		used, err := usage()
+		if err != nil {
+			return nil, err
+		}
+		out.Bytes = int64(used)
+	}
+	if path, _ := spec["path"].(string); path != "" {
+		out.Path = inside(root, path)
 		var fs unix.Statfs_t
 		if err := unix.Statfs(out.Path, &fs); err != nil {
 			return nil, fmt.Errorf("ask the file system of %s how much is free: %w", out.Path, err)
 		}
 		out.FreeBytes = fs.Bavail * uint64(fs.Bsize)
 	}
-	out.Summary = out.summary()
 	return out, nil
 }
 
 // ofBucket describes a store in a bucket.
-func (o *datastoreStat) ofBucket(n *core.IpfsNode, spec map[string]any) error {
+func (o *storeStat) ofBucket(n *core.IpfsNode, spec map[string]any) error {
 	c, err := s3plugin.Parse(spec)
 	if err != nil {
 		return err
@@ -213,13 +310,50 @@ func (o *datastoreStat) ofBucket(n *core.IpfsNode, spec map[string]any) error {
 	return nil
 }
 
+// statMigration is what the record of a repo says, nil if there is nothing to say.
+func statMigration(root string) (*migrationStat, error) {
+	record, err := swap.Load(root)
+	if err != nil || record == nil || record.Phase == swap.Done {
+		return nil, err
+	}
+	m := &migrationStat{From: called(root, record.From), To: called(root, record.To), Phase: record.Phase}
+	if live, ok := swap.Opened(root); ok {
+		if p := live.Progress(); p != nil {
+			m.AtWork, m.Stage, m.Blocks, m.Bytes, m.TotalBlocks, m.TotalBytes = true, p.Stage, p.Blocks, p.Bytes, p.TotalBlocks, p.TotalBytes
+		}
+	}
+	return m, nil
+}
+
+func (m *migrationStat) String() string {
+	switch {
+	case m.Phase == swap.Switched:
+		return fmt.Sprintf("the old store, %s, is still there: `ipfs-aws datastore migrate --%s` removes it", m.From, deleteOption)
+	case m.AtWork:
+		done := migrateProgress{Stage: m.Stage, Blocks: m.Blocks, Bytes: m.Bytes, TotalBlocks: m.TotalBlocks}
+		return fmt.Sprintf("migration from %s to %s: %s", m.From, m.To, done.amount())
+	}
+	return fmt.Sprintf("a migration from %s to %s was broken off: the same `ipfs-aws datastore migrate` goes on", m.From, m.To)
+}
+
 // summary is the one line.
 func (o *datastoreStat) summary() string {
-	var where, full, flight string
-	size := bytesText(o.Bytes)
-	if o.StorageMax > 0 {
-		size += " of " + humanize.Bytes(o.StorageMax) // as it is written in the config
+	var s string
+	if o.Hot == nil {
+		s = o.storeStat.summary(o.StorageMax)
+	} else {
+		s = fmt.Sprintf("%s, %s: hot %s; cold %s", o.Blockstore, sizeOf(o.Bytes, o.StorageMax), o.Hot.summary(0), o.Cold.summary(0))
 	}
+	if o.Migration != nil {
+		s += "; " + o.Migration.String()
+	}
+	return s
+}
+
+// summary says which store it is, where, how full of most bytes, and what is in flight.
+func (o *storeStat) summary(most uint64) string {
+	var where, full, flight string
+	size := sizeOf(o.Bytes, most)
 	switch {
 	case o.Blockstore == settings.S3:
 		where = fmt.Sprintf("bucket %s, region %s, layout %s", o.place(), o.Region, o.Layout)
@@ -246,8 +380,16 @@ func (o *datastoreStat) summary() string {
 	return fmt.Sprintf("%s, %s: %s; %s", o.Blockstore, where, full, flight)
 }
 
+// sizeOf is how many bytes of how many, which is 0 for no limit.
+func sizeOf(n int64, most uint64) string {
+	if most == 0 {
+		return bytesText(n)
+	}
+	return bytesText(n) + " of " + humanize.Bytes(most) // as it is written in the config
+}
+
 // place is bucket and prefix.
-func (o *datastoreStat) place() string {
+func (o *storeStat) place() string {
 	if o.Prefix == "" {
 		return o.Bucket
 	}
@@ -260,7 +402,7 @@ func notOpen(root string) error {
 	return fmt.Errorf("the store of the repo at %s is not open: the node is shutting down", root)
 }
 
-func (o *datastoreStat) describe(s s3ds.Stat) {
+func (o *storeStat) describe(s s3ds.Stat) {
 	o.Blocks, o.Bytes = s.Index.Blocks, s.Index.Bytes
 	o.Packs = &packsStat{
 		Objects: s.Index.Packs, ObjectBytes: s.Index.PackBytes, LiveBlocks: s.Index.LiveBlocks, LiveBytes: s.Index.LiveBytes,
@@ -288,7 +430,7 @@ func (o *datastoreStat) describe(s s3ds.Stat) {
 
 	problem := func(is bool, format string, args ...any) {
 		if is {
-			o.Problems = append(o.Problems, fmt.Sprintf(format, args...))
+			o.problems = append(o.problems, fmt.Sprintf(format, args...))
 		}
 	}
 	problem(s.Owner.Replaced, "another node has taken over the prefix: nothing is written any more; stop that node, then restart this one")
@@ -301,7 +443,7 @@ func (o *datastoreStat) describe(s s3ds.Stat) {
 	problem(s.Reads.CacheWriteFailures > 0, "%d pieces could not be written to the cache: look at the space under cachePath", s.Reads.CacheWriteFailures)
 }
 
-func (o *datastoreStat) count(s s3ds.Stats) {
+func (o *storeStat) count(s s3ds.Stats) {
 	for _, op := range slices.Sorted(maps.Keys(s.Ops)) {
 		c := s.Ops[op]
 		if c.Requests == 0 {
@@ -311,17 +453,42 @@ func (o *datastoreStat) count(s s3ds.Stats) {
 		o.Dollars += c.USD
 	}
 	if s.Mismatches > 0 {
-		o.Problems = append(o.Problems, fmt.Sprintf("%d times bytes were read that did not match their hash; those that a second read did not heal are errors in the log", s.Mismatches))
+		o.problems = append(o.problems, fmt.Sprintf("%d times bytes were read that did not match their hash; those that a second read did not heal are errors in the log", s.Mismatches))
 	}
 }
 
 func printStat(_ *cmds.Request, w io.Writer, s *datastoreStat) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, name+":\t"+format+"\n", args...) }
-	size := bytesText
 	line("Blockstore", "%s", s.Summary)
+	if s.Hot == nil {
+		s.print(line)
+	}
+	for name, tier := range s.tiers() {
+		line(name, "%s", tier.summary(0))
+		tier.print(func(what, format string, args ...any) { line(name+", "+what, format, args...) })
+	}
+	if s.Migration != nil {
+		line("Migration", "%s", s.Migration)
+	}
+	for _, p := range s.Problems {
+		line("Problem", "%s", p)
+	}
+	return t.Flush()
+}
+
+// tiers yields the stores of a tiered one.
+func (o *datastoreStat) tiers() iter.Seq2[string, *storeStat] {
+	return func(yield func(string, *storeStat) bool) {
+		_ = o.Hot == nil || yield("Hot", o.Hot) && yield("Cold", o.Cold)
+	}
+}
+
+// print writes lines about a bucket.
+func (s *storeStat) print(line func(name, format string, args ...any)) {
+	size := bytesText
 	if s.Bucket == "" {
-		return t.Flush()
+		return
 	}
 	line("Bucket", "%s, layout %s", s.place(), s.Layout)
 	if s.Packs == nil {
@@ -346,10 +513,6 @@ func printStat(_ *cmds.Request, w io.Writer, s *datastoreStat) error {
 		line("Requests "+r.Operation, "%d, $%.6f; %d failed, %d throttled", r.Requests, r.Dollars, r.Failures, r.Throttles)
 	}
 	line("Dollars", "%.6f since the store was opened, for requests", s.Dollars)
-	for _, p := range s.Problems {
-		line("Problem", "%s", p)
-	}
-	return t.Flush()
 }
 
 func init() { loader.Preload(startLine{}) }

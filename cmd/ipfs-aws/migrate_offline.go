@@ -284,9 +284,6 @@ func (m *migration) copyTo(ctx context.Context, s *stores, record *swap.Record, 
 	}
 	record.From, record.Whole = from, whole
 	record.To, record.Merge = spec, record.Merge || m.merge
-	if err := record.Save(m.root); err != nil {
-		return rep, err
-	}
 	o := m.options(s.source, s.pins, ctx, s.target.s3)
 	o.Dir, o.Merge, o.Live = swap.Ledger(m.root), record.Merge, tiered
 	if s.target.s3 == nil {
@@ -295,13 +292,19 @@ func (m *migration) copyTo(ctx context.Context, s *stores, record *swap.Record, 
 	if s.source.s3 != nil {
 		o.InFlight = 2 * 64
 	}
-	o.Begin = func(rep migrate.Report) error { return m.room(spec, rep) }
+	// What is refused until here has left nothing that would have to be given up.
+	o.Begin = func(rep migrate.Report) error {
+		if err := m.room(spec, rep); err != nil {
+			return err
+		}
+		return record.Save(m.root)
+	}
 	rep, err = migrate.Run(ctx, s.source.blocks(), s.target.blocks(), o)
+	if err == nil || errors.Is(err, migrate.ErrIncomplete) { // which says that the others are in the target
+		err = errors.Join(err, drain(ctx, s.target.s3))
+	}
 	if err != nil {
 		return rep, m.explain(err, called(m.root, spec))
-	}
-	if err := drain(ctx, s.target.s3); err != nil {
-		return rep, err
 	}
 	rep.Cost = o.Cost()
 	return rep, nil
@@ -333,7 +336,16 @@ func (m *migration) probe(ctx context.Context, spec map[string]any) error {
 		return nil
 	}
 	path, _ := innermost(spec)["path"].(string)
-	return probeFolder(inside(m.root, path))
+	path = inside(m.root, path)
+	if parent := filepath.Dir(path); !isFolder(parent) { // it may be where something is to be mounted: do not fill the disk below it
+		return fmt.Errorf("%s is not there, nothing was copied: mount the file system, or make the folder, or choose another one with --%s", parent, pathOption)
+	}
+	return probeFolder(path)
+}
+
+func isFolder(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
 }
 
 // probeFolder writes, reads and removes a file where a folder is, or is to be.

@@ -77,6 +77,7 @@ func (m *migration) beside(ctx context.Context, n *core.IpfsNode, live *swap.Liv
 		return fmt.Errorf("a daemon is running: stop it first, or let it do the work with --%s; nothing was changed", onlineOption)
 	}
 	o := &onlineMove{migration: m, n: n, live: live, record: record, at: at}
+	defer live.Tell(nil)
 	return o.run(ctx)
 }
 
@@ -191,14 +192,14 @@ func (o *onlineMove) enter(ctx context.Context, moving bool) (*tiered.Store, err
 		o.record = &swap.Record{Phase: swap.Copying, Begun: time.Now().UTC()}
 	}
 	o.record.From, o.record.To, o.record.Merge = o.from, o.spec, o.record.Merge || o.merge
-	if err := o.record.Save(o.root); err != nil {
-		return nil, back(err)
-	}
 	options := o.options(nil, nil, ctx, nil)
-	options.Dir, options.Merge = swap.Ledger(o.root), o.record.Merge
+	options.Dir, options.Merge, options.Progress = swap.Ledger(o.root), o.record.Merge, o.progress
 	rep, err := migrate.Prepare(ctx, migrate.Datastore{Store: own}, migrate.Datastore{Store: hot}, options)
 	if err == nil {
 		err = o.room(o.spec, rep)
+	}
+	if err == nil {
+		err = o.record.Save(o.root)
 	}
 	if err != nil {
 		return nil, back(o.explain(err, called(o.root, o.spec)))
@@ -218,15 +219,22 @@ func (o *onlineMove) enter(ctx context.Context, moving bool) (*tiered.Store, err
 		return nil, back(err)
 	}
 	// From here on it goes forward only: after a crash the daemon opens both stores.
+	both := tiered.New(hot, own, tiered.Options{})
+	o.live.Announce(both)
 	if err := swap.Switch(o.root, o.n.Repo, decision); err != nil {
 		return nil, back(err)
 	}
 	o.live.Keep(hot)
-	both := tiered.New(hot, own, tiered.Options{})
 	if err := o.live.Use(context.WithoutCancel(ctx), both, both); err != nil {
 		return nil, err
 	}
 	return both, nil
+}
+
+// progress tells whoever called, and whoever asks the daemon how it is.
+func (o *onlineMove) progress(p migrate.Progress) {
+	o.live.Tell(&p)
+	o.report.progress(p)
 }
 
 // copy copies what is in the cold store only.
@@ -239,7 +247,7 @@ func (o *onlineMove) copy(ctx context.Context) (migrate.Report, error) {
 		cold.Stored = p.Stored
 	}
 	opts := o.options(nil, nil, ctx, target)
-	opts.Dir, opts.Live, opts.Reread = swap.Ledger(o.root), true, source == nil
+	opts.Dir, opts.Live, opts.Reread, opts.Progress = swap.Ledger(o.root), true, source == nil, o.progress
 	opts.Roots = pinnedRoots(ctx, o.n)
 	opts.Cost = costOf(source, target)
 	if target == nil {

@@ -51,12 +51,17 @@ type migrateResult struct {
 	Seconds             float64
 }
 
-func (p *migrateProgress) String() string {
+// amount says what was done of how much.
+func (p *migrateProgress) amount() string {
 	s := fmt.Sprintf("%s: %d", p.Stage, p.Blocks)
 	if p.TotalBlocks > 0 {
 		s += fmt.Sprintf(" of %d", p.TotalBlocks)
 	}
-	s += " blocks, " + humanize.IBytes(uint64(max(p.Bytes, 0)))
+	return s + " blocks, " + humanize.IBytes(uint64(max(p.Bytes, 0)))
+}
+
+func (p *migrateProgress) String() string {
+	s := p.amount()
 	if p.BytesPerSecond > 0 {
 		s += fmt.Sprintf(", %s/s", humanize.IBytes(uint64(p.BytesPerSecond)))
 	}

@@ -2,12 +2,15 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	flatfs "github.com/ipfs/go-ds-flatfs"
@@ -132,4 +135,46 @@ func TestOnePutForEachPack(t *testing.T) {
 	require.EqualValues(t, 1024, st.Index.LiveBlocks)
 	require.EqualValues(t, st.Index.Packs, sink.puts.Load())
 	require.LessOrEqual(t, st.Index.Packs, int64(4), "100 MiB in packs of 32 MiB")
+}
+
+// gathering holds readers up until so many have come together, and lets everybody pass from then on.
+type gathering struct {
+	migrate.Datastore
+	want int64
+	now  atomic.Int64
+	met  chan struct{}
+	once sync.Once
+}
+
+func (g *gathering) Get(ctx context.Context, h mh.Multihash) ([]byte, error) {
+	if g.now.Add(1) >= g.want {
+		g.once.Do(func() { close(g.met) })
+	}
+	defer g.now.Add(-1)
+	select {
+	case <-g.met:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return g.Datastore.Get(ctx, h)
+}
+
+// TestPacksToEFSKeepsEveryWriterBusy: as `datastore migrate` reads a bucket and writes files, at least 8 blocks are read at the same time for each
+// writer, small ones and those of kubo's default size.
+func TestPacksToEFSKeepsEveryWriterBusy(t *testing.T) {
+	const writers = 4
+	for size, blocks := range map[int]int{4 << 10: 1000, 256 << 10: 120} {
+		source := packed(t, mem.New())
+		fill(t, source, blocks, size)
+		require.NoError(t, source.Drain(t.Context()))
+		target, err := efs.Open(efs.Config{Path: filepath.Join(t.TempDir(), "blocks"), ShardFunc: flatfs.NextToLast(2).String()})
+		require.NoError(t, err)
+		g := &gathering{Datastore: migrate.Datastore{Store: source, Stored: source.Stored}, want: 8 * writers, met: make(chan struct{})}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("they never came together"))
+		rep, err := migrate.Run(ctx, g, migrate.Datastore{Store: target}, migrate.Options{Dir: t.TempDir(), InFlight: 128, Commits: writers})
+		require.NoError(t, err, "%d blocks were read at the same time, of %d bytes", g.now.Load(), size)
+		cancel()
+		require.EqualValues(t, blocks, rep.Copied)
+		require.NoError(t, target.Close())
+	}
 }

@@ -47,6 +47,8 @@ type Options struct {
 const (
 	defaultInFlight   = 64
 	defaultBatchBytes = 8 << 20
+	// leastBatchBytes is what a write has at least, however narrow the bandwidth: a block of kubo's default size.
+	leastBatchBytes = 256 << 10
 	// batchBlocks bounds a write of small blocks.
 	batchBlocks = 1024
 	// flightBytes bounds the blocks that were read and are not written yet, in bytes: two writes, the one that is gathered, and 8 MiB of
@@ -145,6 +147,9 @@ func (o Options) complete() (Options, error) {
 		o.BatchBytes = defaultBatchBytes
 	}
 	o.BatchBytes = min(o.BatchBytes, flightBytes/2)
+	if o.Bandwidth > 0 { // a write a second, so that what is throttled shows that it moves, and loses little
+		o.BatchBytes = min(o.BatchBytes, max(int64(o.Bandwidth), leastBatchBytes))
+	}
 	if o.Cost == nil {
 		o.Cost = func() Cost { return Cost{} }
 	}

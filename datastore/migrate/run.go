@@ -31,12 +31,12 @@ func start(ctx context.Context, src Source, dst Target, o Options, do func(*run,
 	}
 	l, err := openLedger(o.Dir)
 	if err != nil {
-		return Report{}, fmt.Errorf("migrate: %w", err)
+		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 	r := &run{o: o, src: src, dst: dst, ledger: l, throttle: newThrottle(o), begun: time.Now(), cost: o.Cost()}
 	if err := do(r, ctx); err != nil {
-		return r.report(), fmt.Errorf("migrate: %w", err)
+		return r.report(), err
 	}
 	return r.report(), nil
 }

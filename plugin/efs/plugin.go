@@ -111,19 +111,26 @@ func (c *config) Create(repoPath string) (repo.Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened.Store(repoPath, d)
-	return known{d, repoPath}, nil
+	at := place{repoPath, filepath.Clean(cfg.Path)}
+	opened.Store(at, d)
+	return known{d, at}, nil
 }
 
-// opened holds the stores that are open in this process, by the folder of
-// their repo.
+// opened holds the stores that are open in this process, by their place. A repo may have two: see plugin/tiered.
 var opened sync.Map
 
-// Opened returns the store of the repo in a folder, as repo.Repo's Path names
+// place is the folder of a repo, and that of the blocks.
+type place struct{ repo, blocks string }
+
+// Opened returns the store with these settings of the repo in a folder, as repo.Repo's Path names
 // it, if this process has it open. It stays the repo's: it must not be closed,
 // and may be closed at any time. Safe for concurrent use.
-func Opened(path string) (*efs.Datastore, bool) {
-	d, ok := opened.Load(path)
+func Opened(repo string, params map[string]any) (*efs.Datastore, bool) {
+	path, _ := params["path"].(string)
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(repo, path)
+	}
+	d, ok := opened.Load(place{repo, filepath.Clean(path)})
 	if !ok {
 		return nil, false
 	}
@@ -134,11 +141,11 @@ func Opened(path string) (*efs.Datastore, bool) {
 // closes a repo several times in one process (init does).
 type known struct {
 	*efs.Datastore
-	path string
+	at place
 }
 
 func (k known) Close() error {
-	opened.CompareAndDelete(k.path, k.Datastore)
+	opened.CompareAndDelete(k.at, k.Datastore)
 	return k.Datastore.Close()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/keytransform"
@@ -13,6 +14,7 @@ import (
 	"github.com/ipfs/kubo/repo"
 	"go.uber.org/fx"
 
+	"github.com/ipfs-aws/ipfs-aws/datastore/migrate"
 	"github.com/ipfs-aws/ipfs-aws/datastore/tiered"
 )
 
@@ -25,7 +27,8 @@ type Live struct {
 	// Migrating is held by whoever changes the store.
 	Migrating sync.Mutex
 
-	now *tiered.Switch
+	now      *tiered.Switch
+	progress atomic.Pointer[migrate.Progress]
 
 	mu    sync.Mutex
 	extra []ds.Batching // stores that were opened since, to be closed with the repo
@@ -74,11 +77,24 @@ func isBlock(k ds.Key) bool { return blocks.IsAncestorOf(k) }
 // Now is the store that blocks are read from and written to, with keys as Own has them.
 func (l *Live) Now() ds.Batching { return l.now }
 
-// Both is the tiered store, if blocks move at present.
+// Both is the tiered store, if blocks move at present, or are about to.
 func (l *Live) Both() *tiered.Store {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.both
+}
+
+// Progress is how far the migration has come that is at work in this process, nil if there is none.
+func (l *Live) Progress() *migrate.Progress { return l.progress.Load() }
+
+// Tell changes what Progress returns; nil ends it.
+func (l *Live) Tell(p *migrate.Progress) { l.progress.Store(p) }
+
+// Announce has Both return a store that Use is about to be called with, once the config names it: who finds it there finds it here.
+func (l *Live) Announce(both *tiered.Store) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.both = both
 }
 
 // Use makes a store the one of the blocks from now on, and returns when no call is inside of the one before. It does not
@@ -179,6 +195,11 @@ type live struct {
 }
 
 func (r live) Datastore() repo.Datastore { return r.datastore }
+
+// GetStorageUsage is of what Datastore returns: the size that garbage collection begins at is compared with it.
+func (r live) GetStorageUsage(ctx context.Context) (uint64, error) {
+	return r.datastore.DiskUsage(ctx)
+}
 
 // datastore is the repo's, with the keys below /blocks going to wherever they are at present.
 type datastore struct {

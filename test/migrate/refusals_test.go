@@ -67,6 +67,7 @@ func TestMistakes(t *testing.T) {
 		"nobody there":          {args: toS3At("http://127.0.0.1:1", bucket, "p"), want: []string{"unreachable"}},
 		"no credentials":        {env: []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY="}, args: toS3(s, bucket, "p"), want: []string{"no credentials"}},
 		"wrong secret":          {env: []string{"AWS_SECRET_ACCESS_KEY=wrong"}, args: toS3(s, bucket, "p"), want: []string{"access denied"}},
+		"not mounted":           {args: command("--to", "efs", "--path", "/nowhere/efs/blocks"), want: []string{"/nowhere/efs is not there", "nothing was copied", "mount"}},
 		"path is a file":        {args: command("--to", "efs", "--path", file), want: []string{"cannot be written to", "it is a file"}},
 		"path is no place":      {args: command("--to", "flatfs", "--path", "/proc/blocks"), want: []string{"/proc/blocks", "nothing was copied"}},
 		"cars in no place":      {args: command("--to", "cars", "--path", "/proc/backup"), want: []string{"cannot be written to"}},
@@ -130,9 +131,7 @@ func TestTargetWithOtherContent(t *testing.T) {
 	unchanged()
 	n.sound(refs, map[string]string{ours: file})
 
-	// Another target meanwhile is refused, until this one is given up.
-	require.Contains(t, n.fail(toS3(s, bucket, "node-2")...), "is under way")
-	require.Contains(t, n.run(command("--abandon")...), "forgotten")
+	require.Contains(t, n.fail(command("--abandon")...), "no migration to abandon", "nothing has begun")
 	n.run(toS3(s, bucket, "node-1", "--merge")...)
 	require.Subset(t, n.refs(), refs)
 	n.run("cat", theirs)
@@ -168,6 +167,10 @@ func TestDamagedSource(t *testing.T) {
 	require.Contains(t, errOut, "1 of")
 	require.Contains(t, errOut, "--skip-damaged")
 	unchanged()
+
+	// Another target meanwhile is refused, until this one is given up.
+	require.Contains(t, n.fail(toS3(s, bucket, "node-2")...), "is under way")
+	require.Contains(t, n.run(command("--abandon")...), "forgotten")
 
 	require.NoError(t, os.WriteFile(victim, good, 0o600))
 	require.Contains(t, n.run("cat", root)[:4], string(bytesOf(3, 4)))

@@ -54,7 +54,7 @@ func moved(root string, spec map[string]any, b *Blocks) (next string, err error)
 	case samePlace(is, wanted):
 		return wanted, nil
 	}
-	return "", &Moved{Root: root, Is: describeDisk(is), Wanted: describeDisk(wanted), Keep: keep(is), Command: b.Command()}
+	return "", &Moved{Root: root, Is: describeDisk(is), Wanted: describeDisk(wanted), Keep: keep(root, is), Command: b.Command()}
 }
 
 // partOf reports whether the blocks are in a store that is made of others, and
@@ -107,15 +107,16 @@ func Mismatch(root string) error {
 	if err != nil || is == wanted {
 		return nil
 	}
-	m := &Moved{Root: root, Is: describeDisk(is), Wanted: describeDisk(wanted), Keep: keep(is), ByHand: true}
+	m := &Moved{Root: root, Is: describeDisk(is), Wanted: describeDisk(wanted), Keep: keep(root, is), ByHand: true}
 	switch {
 	case otherMounts(is) != otherMounts(wanted) && blocksOf(is) != nil:
 		return otherStores(root, is, wanted)
 	case samePlace(is, wanted):
 		return fmt.Errorf("the config of the repo at %s says %s, but its file %s says %s, and nothing was changed: start with %s to go on as the config says, or with %s to set it back",
-			root, m.Wanted, specFile, m.Is, keep(wanted), m.Keep)
+			root, m.Wanted, specFile, m.Is, keep(root, wanted), m.Keep)
 	}
 	if b := blocksOf(wanted); b != nil {
+		b.reach(root)
 		m.Command = b.Command()
 	} else {
 		m.Command = "ipfs-aws datastore migrate --to BLOCKSTORE"
@@ -256,12 +257,31 @@ func (b *Blocks) Where() string {
 	return fmt.Sprintf("the bucket %v (%s, region %v, layout %v)", b.Spec["bucket"], prefix, b.Spec["region"], layout)
 }
 
+// reach takes over from the config of a repo how its bucket is reached, which datastore_spec does not say.
+func (b *Blocks) reach(root string) {
+	conf, err := ReadConfig(root)
+	if err != nil || b.Name != S3 {
+		return
+	}
+	spec, _ := lookup(conf, []string{"Datastore", "Spec"}).(map[string]any)
+	store := BlocksStore(spec)
+	if store["type"] != s3ds.Type {
+		return
+	}
+	for _, key := range []string{"regionEndpoint", "pathStyle", "credentialsEndpoint"} {
+		if store[key] != nil {
+			b.Spec[key] = store[key]
+		}
+	}
+}
+
 // keep are the variables that name the store in the text of datastore_spec.
-func keep(text string) string {
+func keep(root, text string) string {
 	b := blocksOf(text)
 	if b == nil {
 		return Blockstore + " not set"
 	}
+	b.reach(root)
 	words := []string{Blockstore + "=" + b.Name}
 	for _, s := range table {
 		v := b.Spec[s.Key]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -190,6 +191,26 @@ func TestAConfigThatDoesNotMatchIsExplained(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(root, specFile)))
 	_, err = planFor(t, root, "IPFS_BLOCKSTORE=efs")
 	require.ErrorContains(t, err, "has lost its file datastore_spec")
+}
+
+// Set back as it says, a bucket is still asked where it is.
+func TestAMismatchOfABucketNamesItsEndpoint(t *testing.T) {
+	awsSaysNothing(t)
+	root := repo(t, env("IPFS_S3_PREFIX=a", "IPFS_S3_ENDPOINT=http://s3.example:9000", "IPFS_S3_PATH_STYLE=true")...)
+	edit(t, root, func(conf map[string]any) {
+		BlocksStore(lookup(conf, []string{"Datastore", "Spec"}).(map[string]any))["rootDirectory"] = "b"
+	})
+	var m *Moved
+	require.ErrorAs(t, Mismatch(root), &m)
+	require.Contains(t, m.Keep, "IPFS_S3_PREFIX=a")
+	require.Contains(t, m.Keep, "IPFS_S3_ENDPOINT=http://s3.example:9000")
+	require.Contains(t, m.Command, "--prefix b")
+	require.Contains(t, m.Command, "--endpoint http://s3.example:9000")
+	require.NotEmpty(t, start(t, root, strings.Fields(m.Keep)...))
+	require.NoError(t, Mismatch(root))
+	conf, err := ReadConfig(root)
+	require.NoError(t, err)
+	require.Equal(t, "http://s3.example:9000", BlocksStore(lookup(conf, []string{"Datastore", "Spec"}).(map[string]any))["regionEndpoint"])
 }
 
 // A repo of another kind, as kubo's profiles make them.
