@@ -25,12 +25,8 @@ import (
 // per block, and in both cases as many at once as there are workers.
 func Open(cfg Config) (*Datastore, error) {
 	if cfg.NamesDurable {
-		network, err := vfs.IsNetwork(filepath.Dir(filepath.Clean(cfg.Path)))
-		if err != nil {
-			return nil, explain("open store", err)
-		}
-		if !network {
-			return nil, fmt.Errorf("efs: setting %q: is true, and %s is not on a network file system: remove the setting", "namesDurable", cfg.Path)
+		if err := CheckNamesDurable(cfg.Path); err != nil {
+			return nil, err
 		}
 	}
 	fsys := &vfs.OS{NamesDurable: cfg.NamesDurable}
@@ -38,6 +34,25 @@ func Open(cfg Config) (*Datastore, error) {
 		return open(cfg, fsys, fsys)
 	}
 	return open(cfg, fsys, new(vfs.OS))
+}
+
+// CheckNamesDurable says why NamesDurable cannot be set for a store in a folder,
+// which need not exist yet: only a network file system commits a rename when it
+// answers.
+func CheckNamesDurable(path string) error {
+	dir := filepath.Dir(filepath.Clean(path))
+	network, err := vfs.IsNetwork(dir)
+	for errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		network, err = vfs.IsNetwork(dir)
+	}
+	if err != nil {
+		return explain("open store", err)
+	}
+	if !network {
+		return fmt.Errorf("efs: setting %q: %s is not on a network file system: remove the setting", "namesDurable", path)
+	}
+	return nil
 }
 
 func open(cfg Config, fsys, indexFS vfs.FS) (*Datastore, error) {

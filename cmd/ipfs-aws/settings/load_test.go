@@ -190,3 +190,11 @@ func TestLeavesOfAnError(t *testing.T) {
 	require.Equal(t, []error{a, b}, leaves(errors.Join(errors.Join(a), b)))
 	require.Empty(t, leaves(nil))
 }
+
+// What the store would refuse when it opens is refused before the config changes.
+func TestNamesDurableIsRefusedOnALocalDisk(t *testing.T) {
+	awsSaysNothing(t)
+	_, err := Load(t.Context(), Input{Environ: []string{"IPFS_BLOCKSTORE=efs", "IPFS_EFS_NAMES_DURABLE=true"}, Repo: filepath.Join(t.TempDir(), "not", "made", "yet")})
+	require.ErrorContains(t, err, `IPFS_EFS_NAMES_DURABLE="true": is not for this folder`)
+	require.NotContains(t, err.Error(), "\n")
+}
