@@ -13,7 +13,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/libp2p/go-libp2p/core/pnet"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
+	efsstore "github.com/ipfs-aws/ipfs-aws/datastore/efs"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/internal/environ"
 	efsplugin "github.com/ipfs-aws/ipfs-aws/plugin/efs"
@@ -244,7 +244,7 @@ func (l *loader) blocks(ctx context.Context, keys s3plugin.Keys) (b *Blocks, cho
 		b.Spec["region"] = "unknown" // so that the parser does not say it again
 	}
 	if durable, _ := b.Spec["namesDurable"].(bool); durable && l.in.Repo != "" {
-		if err := efs.CheckNamesDurable(inside(l.in.Repo, b.Spec["path"].(string))); err != nil {
+		if err := efsstore.CheckNamesDurable(inside(l.in.Repo, b.Spec["path"].(string))); err != nil {
 			l.Bad(b.call("namesDurable"), "true", "is not for this folder: %v", err)
 		}
 	}
