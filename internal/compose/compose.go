@@ -141,7 +141,7 @@ func (d *Deployment) Doors() (*Doors, error) {
 	}
 	user, password, _ := strings.Cut(in, ":")
 	return &Doors{
-		Gateway: "https://localhost:" + strconv.Itoa(d.GatewayPort), API: "https://localhost:" + strconv.Itoa(d.APIPort),
+		Gateway: "https://127.0.0.1:" + strconv.Itoa(d.GatewayPort), API: "https://127.0.0.1:" + strconv.Itoa(d.APIPort),
 		CA: filepath.Join(d.Dir, tlsDir, localca.CAFile), User: user, Password: password,
 	}, nil
 }
