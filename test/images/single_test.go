@@ -34,7 +34,8 @@ func TestAloneWithNothingButAVolume(t *testing.T) {
 	need(t)
 	s := newSingle(t)
 	docker(t, append([]string{"run", "-d"}, s.confined("ipfs-aws:"+current)...)...)
-	t.Logf("first start to ready: %.1f s", s.ready(time.Now()).Seconds())
+	s.ready(time.Now())
+	t.Logf("first start to ready: %.1f s", s.startup().Seconds())
 	require.Equal(t, "1000:1000", docker(t, "inspect", "--format", "{{.Config.User}}", s.name))
 	require.Contains(t, s.ipfs(nil, "config", "Datastore.Spec"), `"type": "efsds"`)
 
@@ -49,11 +50,11 @@ func TestAloneWithNothingButAVolume(t *testing.T) {
 	require.Less(t, took, 10*time.Second)
 	require.Equal(t, "0", docker(t, "inspect", "--format", "{{.State.ExitCode}}", s.name))
 
-	start = time.Now()
 	docker(t, "start", s.name)
-	took = s.ready(start)
+	s.ready(time.Now())
+	took = s.startup()
 	t.Logf("start to ready with 5,000 blocks: %.1f s", took.Seconds())
-	require.Less(t, took, 10*time.Second, "3 s are promised, and measured where nothing else runs")
+	require.Less(t, took, 10*time.Second, "below 3 s where nothing else runs, which a test cannot ask for")
 
 	// A kill, in the middle of an add, and as often as one likes.
 	for range 3 {
