@@ -39,6 +39,7 @@ func (d *deployment) load(root string, tr tree) *load {
 					l.failedReads = append(l.failedReads, fmt.Errorf("%s: %w", time.Now().UTC().Format(time.TimeOnly), err))
 				}
 				l.mu.Unlock()
+				l.pause(10 * time.Millisecond) // the machine has other work: what is tested
 			}
 		})
 	}
@@ -53,10 +54,7 @@ func (d *deployment) load(root string, tr tree) *load {
 				l.failedAdds++
 			}
 			l.mu.Unlock()
-			select {
-			case <-l.stop:
-			case <-time.After(200 * time.Millisecond):
-			}
+			l.pause(200 * time.Millisecond)
 		}
 	})
 	return l
@@ -68,6 +66,13 @@ func (l *load) going() bool {
 		return false
 	default:
 		return true
+	}
+}
+
+func (l *load) pause(d time.Duration) {
+	select {
+	case <-l.stop:
+	case <-time.After(d):
 	}
 }
 
