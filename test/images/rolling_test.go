@@ -196,12 +196,18 @@ func (d *deployment) faults(t *testing.T, root string, tr tree) {
 	network := d.Project + "_default"
 	for _, service := range []string{"ipfs-2", "cluster-3", "s3", "edge"} {
 		for _, how := range []string{"stop", "kill"} {
+			_, failed, _ := l.counts()
 			docker(t, how, d.id(t, service))
 			if service != "edge" && service != "s3" { // without the door, or what is behind all three, nobody is served
 				l.goesOn(t, "after "+how+" of "+service)
 			}
 			docker(t, "start", d.id(t, service))
 			l.goesOn(t, "after "+how+" and start of "+service)
+			_, now, _ := l.counts()
+			t.Logf("%s of %s: %d reads failed", how, service, now-failed)
+			if how == "stop" && service != "edge" && service != "s3" {
+				require.Equal(t, failed, now, "a client noticed an end in order: %v", l.failedReads[failed:now])
+			}
 			start := time.Now()
 			d.awaitHealthy(t, append(everyPair, "edge")...)
 			t.Logf("all healthy %.1f s later", time.Since(start).Seconds())
