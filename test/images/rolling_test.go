@@ -83,6 +83,12 @@ func (l *load) counts() (reads, failedReads, adds int) {
 	return l.reads, len(l.failedReads), len(l.added)
 }
 
+func (l *load) failuresSince(n int) []error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.failedReads[n:])
+}
+
 // goesOn waits until as much has succeeded as shows that clients are served.
 func (l *load) goesOn(t *testing.T, when string) {
 	t.Helper()
@@ -206,7 +212,7 @@ func (d *deployment) faults(t *testing.T, root string, tr tree) {
 			_, now, _ := l.counts()
 			t.Logf("%s of %s: %d reads failed", how, service, now-failed)
 			if how == "stop" && service != "edge" && service != "s3" {
-				require.Equal(t, failed, now, "a client noticed an end in order: %v", l.failedReads[failed:now])
+				require.Equal(t, failed, now, "a client noticed an end in order: %v", l.failuresSince(failed))
 			}
 			start := time.Now()
 			d.awaitHealthy(t, append(everyPair, "edge")...)
