@@ -54,7 +54,7 @@ func TestAloneWithNothingButAVolume(t *testing.T) {
 	s.ready(time.Now())
 	took = s.startup()
 	t.Logf("start to ready with 5,000 blocks: %.1f s", took.Seconds())
-	require.Less(t, took, 10*time.Second, "below 3 s where nothing else runs, which a test cannot ask for")
+	require.Less(t, took, 30*time.Second, "3 s are promised where nothing else runs, which a test cannot ask for")
 
 	// A kill, in the middle of an add, and as often as one likes.
 	for range 3 {
