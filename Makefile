@@ -22,7 +22,7 @@ race_packages := ./datastore/... ./internal/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
 # The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
 # the migrations that are killed for 6 minutes are `make test-kill`.
-process_packages := ./test/cluster ./test/e2e ./test/efs ./test/node
+process_packages := ./test/cluster ./test/e2e ./test/efs ./test/images ./test/node
 
 # How long `make fuzz` spends on each decoder.
 FUZZTIME ?= 30s
@@ -68,6 +68,18 @@ dist/bin/linux-%: always
 	GOOS=linux GOARCH=$* go build -ldflags '$(ldflags)' -o $@/ ./cmd/...
 	GOOS=linux GOARCH=$* go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 	cp $(shell go env GOPATH)/bin/linux_$*/versitygw $@/
+
+# What the compose file starts besides the two.
+COMPOSE_DIR ?= .compose
+
+.PHONY: compose-up
+compose-up: ## start the deployment in containers, with HTTPS (BLOCKSTORE=s3|efs), and print how to use it
+	$(MAKE) images IMAGES='ipfs-aws cluster-aws local-cluster versitygw' PLATFORMS=
+	bin/local-cluster compose up --dir $(COMPOSE_DIR) --blockstore $(BLOCKSTORE) --version '$(VERSION)'
+
+.PHONY: compose-down
+compose-down: ## end it; the data stays in its volumes (bin/local-cluster compose down --volumes removes it)
+	bin/local-cluster compose down --dir $(COMPOSE_DIR) --blockstore $(BLOCKSTORE) --version '$(VERSION)'
 
 .PHONY: run
 run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|flatfs)

@@ -27,6 +27,9 @@ func containerCommand() *cobra.Command {
 before anything is touched, and an eye on orphaned processes, which the kernel
 gives to the first process of a container.
 
+On SIGTERM it is not ready from that moment, takes requests for three more seconds,
+and then ends as the daemon does. A second signal hurries it.
+
 All that is wrong with settings and volume is told at once. With --check that is
 all that is done.
 

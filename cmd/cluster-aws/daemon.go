@@ -101,8 +101,26 @@ func daemon(r role) (err error) {
 		return errors.Join(errors.New("the cluster peer ended by itself; its last log lines say why"), running.Stop(context.Background()))
 	case sig := <-signals:
 		logger.Infof("%s: shutting down, within %s", sig, p.settings.ShutdownTimeout)
+		if r == container {
+			h.NotReady("shutting down")
+			serveOn(signals)
+		}
 	}
 	return stop(running, p.settings.ShutdownTimeout, signals)
+}
+
+// settle is how long a peer in a container goes on taking requests after it was
+// told to end. Whoever sends it requests asks for its readiness every second or
+// every few, and what came meanwhile would be answered with 503.
+const settle = 3 * time.Second
+
+// serveOn waits for as long, or for a second signal, which is put back.
+func serveOn(signals chan os.Signal) {
+	select {
+	case <-time.After(settle):
+	case sig := <-signals:
+		signals <- sig
+	}
 }
 
 // absence tells if the IPFS node has not answered once within some time: its

@@ -53,8 +53,9 @@ options.
   $ IPFS_CONFIG_Swarm_ConnMgr_HighWater=200 ipfs-aws container --enable-gc
   $ ipfs-aws container --check
 
-SIGTERM and SIGINT end it in order, within Internal.ShutdownTimeout (100s here); a
-second signal ends it at once, which loses nothing that was acknowledged. The
+SIGTERM and SIGINT end it in order: it is not ready from that moment, serves on for
+3 to 15 seconds, until nobody sends it requests any more, and then closes within
+Internal.ShutdownTimeout (100s here). A second signal ends it at once, which loses nothing that was acknowledged. The
 exit code is 0 after an end in order, 1 if the settings or the volume are
 refused or the node has failed.
 `,
@@ -74,6 +75,7 @@ refused or the node has failed.
 				return err
 			}
 			keepSettings(req, &settings.Settings{}) // they are applied
+			req.Context = drained(req.Context)
 			return daemon.Run(req, res, env)
 		},
 	}

@@ -19,7 +19,10 @@ The configuration is a JSON file:
   {"gateway": {"listen": "127.0.0.1:8080", "targets": [
       {"name": "task-1", "url": "http://127.0.0.1:18090", "ready": "http://127.0.0.1:18095/readyz"}]},
    "api": {"listen": "127.0.0.1:9094", "targets": […]},
-   "health": "127.0.0.1:8083", "checkMillis": 1000, "drainMillis": 5000}
+   "health": "127.0.0.1:8083", "checkMillis": 1000, "drainMillis": 5000,
+   "tls": {"certificate": "tls.crt", "key": "tls.key"}}
+
+Without "tls" both are HTTP.
 
 Log lines go to stdout; a request's are: listener, method, path, target, status,
 bytes, milliseconds. SIGTERM lets requests in flight finish for drainMillis.`,

@@ -1,6 +1,7 @@
 // Command local-cluster runs the deployed topology on one machine: an S3
 // server, tasks of an ipfs-aws daemon and a cluster-aws sidecar, and an edge
-// that spreads requests over them. It also adds files to it and shows pins.
+// that spreads requests over them. It also adds files to it and shows pins, starts
+// the same in containers, and is what these need besides the two images.
 //
 // It imports neither kubo nor ipfs-cluster: it starts their binaries.
 package main
@@ -40,7 +41,8 @@ Everything listens on 127.0.0.1.`,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	root.AddCommand(upCommand(kill), edgeCommand(), addCommand(), pinsCommand())
+	root.AddCommand(upCommand(kill), edgeCommand(), addCommand(), pinsCommand(),
+		composeCommand(), bucketCommand(), holdCommand(), healthCommand())
 	return root
 }
 

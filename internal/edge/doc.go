@@ -27,6 +27,7 @@
 //     names each target and what is wrong with it.
 //   - The access log holds method, path, target, status, bytes and
 //     milliseconds; no query, no header, hence no credentials.
+//   - With a certificate both front doors are HTTPS, and X-Forwarded-Proto says so.
 //
 // A crash of the edge loses requests in flight and nothing else: it has no state.
 package edge

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ type Config struct {
 	API     GroupConfig `json:"api"`
 	// Health is host:port of the listener for GET /livez and /readyz.
 	Health string `json:"health"`
+	// TLS makes gateway and API HTTPS; without it they are HTTP.
+	TLS *TLSConfig `json:"tls,omitempty"`
 	// CheckMillis is the time between two readiness checks of a target,
 	// milliseconds; 0 means 1,000.
 	CheckMillis int `json:"checkMillis,omitempty"`
@@ -72,6 +75,13 @@ type Edge struct {
 // go to w.
 func Listen(cfg Config, w io.Writer) (*Edge, error) {
 	e := &Edge{cfg: cfg, out: log.New(w, "", log.LstdFlags|log.LUTC|log.Lmsgprefix), groups: map[string]*Group{}}
+	var secure *tls.Config
+	if cfg.TLS != nil {
+		var err error
+		if secure, err = cfg.TLS.serverConfig(); err != nil {
+			return nil, err
+		}
+	}
 	for _, g := range []struct {
 		name string
 		cfg  GroupConfig
@@ -84,21 +94,24 @@ func Listen(cfg Config, w io.Writer) (*Edge, error) {
 		e.groups[g.name] = group
 		proxy := NewProxy(group, log.New(w, g.name+" ", log.LstdFlags|log.LUTC|log.Lmsgprefix), e.out)
 		e.proxies = append(e.proxies, proxy)
-		if err := e.listen(g.name, g.cfg.Listen, proxy); err != nil {
+		if err := e.listen(g.name, g.cfg.Listen, proxy, secure); err != nil {
 			return nil, err
 		}
 	}
-	if err := e.listen("health", cfg.Health, http.HandlerFunc(e.health)); err != nil {
+	if err := e.listen("health", cfg.Health, http.HandlerFunc(e.health), nil); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
-func (e *Edge) listen(name, address string, h http.Handler) error {
+func (e *Edge) listen(name, address string, h http.Handler, secure *tls.Config) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		e.closeListeners()
 		return fmt.Errorf("open the %s listener: %w", name, err)
+	}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 	}
 	e.listeners = append(e.listeners, l)
 	e.servers = append(e.servers, &http.Server{

@@ -21,23 +21,24 @@ const defaultRegion = "us-east-1"
 // bucketTimeout bounds one question to the S3 server.
 const bucketTimeout = 20 * time.Second
 
-// makeBucket creates the bucket at our own server, or finds it there.
-func makeBucket(ctx context.Context, endpoint string, s *State) error {
+// MakeBucket creates a bucket at a server of our own, or finds it there. It asks
+// once.
+func MakeBucket(ctx context.Context, endpoint, bucket, accessKey, secretKey string) error {
 	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
 	defer cancel()
 	client := s3.New(s3.Options{
 		BaseEndpoint: aws.String(endpoint),
 		Region:       defaultRegion,
 		UsePathStyle: true,
-		Credentials:  credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
+		Credentials:  credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
 		Retryer:      aws.NopRetryer{},
 	})
-	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(s.Bucket)})
+	_, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucket)})
 	var own *types.BucketAlreadyOwnedByYou
 	if err == nil || errors.As(err, &own) {
 		return nil
 	}
-	return fmt.Errorf("create the bucket %s at %s: %w", s.Bucket, endpoint, err)
+	return fmt.Errorf("create the bucket %s at %s: %w", bucket, endpoint, err)
 }
 
 // findBucket makes sure that a server which is not ours has the bucket and

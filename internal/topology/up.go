@@ -188,7 +188,7 @@ func (u *up) startStorage(life context.Context, end context.CancelCauseFunc) err
 	watch(p, end)
 	u.s3Endpoint = baseURL(u.ports.S3)
 	return u.await(life, p.Name(), p, func(ctx context.Context) error {
-		return makeBucket(ctx, u.s3Endpoint, u.state)
+		return MakeBucket(ctx, u.s3Endpoint, u.state.Bucket, u.state.AccessKey, u.state.SecretKey)
 	})
 }
 

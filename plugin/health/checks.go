@@ -37,11 +37,18 @@ type report struct {
 	Checks []result `json:"checks"`
 }
 
-func handler(checks []check) http.Handler {
+// leaving is the report of a node that is about to end: it asks nothing, so that
+// it does not count as a request to the gateway.
+var leaving = report{Checks: []result{{Name: "node", Detail: "shutting down"}}}
+
+func handler(checks []check, draining func() bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		rep := runChecks(r.Context(), checks)
+		rep := leaving
+		if !draining() {
+			rep = runChecks(r.Context(), checks)
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if !rep.Ready {

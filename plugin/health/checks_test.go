@@ -20,7 +20,7 @@ import (
 func readyz(t *testing.T, checks ...check) (int, report) {
 	t.Helper()
 	rec := httptest.NewRecorder()
-	handler(checks).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	handler(checks, func() bool { return false }).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	var rep report
 	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &rep))
 	return rec.Code, rep
@@ -44,9 +44,17 @@ func TestReadyzNamesWhatIsMissing(t *testing.T) {
 
 func TestLivezDoesNotLookAtChecks(t *testing.T) {
 	rec := httptest.NewRecorder()
-	h := handler([]check{{"node", func(context.Context) error { return errors.New("down") }}})
+	h := handler([]check{{"node", func(context.Context) error { return errors.New("down") }}}, func() bool { return true })
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/livez", nil))
 	require.Equal(t, http.StatusOK, rec.Code)
+}
+
+func TestReadyzOfANodeThatIsAboutToEndAsksNothing(t *testing.T) {
+	rec := httptest.NewRecorder()
+	asked := check{"gateway", func(context.Context) error { t.Error("asked"); return nil }}
+	handler([]check{asked}, func() bool { return true }).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	require.Equal(t, http.StatusServiceUnavailable, rec.Code)
+	require.Contains(t, rec.Body.String(), "shutting down")
 }
 
 func TestACheckThatHangsEndsWithTheRequest(t *testing.T) {

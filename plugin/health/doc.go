@@ -14,6 +14,9 @@
 //	              {"ready": false, "checks": [{"name": "blockstore", "ok": false, "detail": "…"}]}
 //	GET /metrics  Prometheus, the same registry as kubo's own metrics
 //
+// After [Drain] /readyz answers 503, and the rest goes on: a node in a container
+// serves for some seconds after it was told to end.
+//
 // The checks are: "node" (started and not shutting down), "repo" (its file
 // system answers), "blockstore" (the
 // datastore's own opinion, through its Check method: an s3 blockstore remembers

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	logging "github.com/ipfs/go-log/v2"
@@ -25,6 +26,16 @@ const AddressEnv = "IPFS_HEALTH_ADDRESS"
 var log = logging.Logger("plugin/health")
 
 func init() { loader.Preload(&healthPlugin{}) }
+
+// What the listener of this process knows beside its checks.
+var serving, draining atomic.Bool
+
+// Drain makes /readyz say from now on that the node is about to end, whatever the
+// checks find, and reports whether there is a node that serves.
+func Drain() bool {
+	draining.Store(true)
+	return serving.Load()
+}
 
 type healthPlugin struct {
 	repo    string
@@ -77,8 +88,9 @@ func (p *healthPlugin) Start(node *core.IpfsNode) error {
 	if len(cfg.Addresses.Gateway) > 0 {
 		checks = append(checks, check{"gateway", gatewayCheck(filepath.Join(p.repo, "gateway"))})
 	}
+	serving.Store(true)
 	p.server = &http.Server{
-		Handler:           handler(checks),
+		Handler:           handler(checks, draining.Load),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	go func() {

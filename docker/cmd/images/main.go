@@ -56,7 +56,7 @@ func root() *cobra.Command {
 		Long: `images makes container images from scratch of the binaries, the same bytes for
 the same commit. make images calls it.`,
 		Example: "  images docker ipfs-aws --binaries bin --version 1.0.0 --commit 0123456789ab --date 1767225600\n" +
-			"  images push dist/oci/ipfs-aws ghcr.io/ipfs-aws/ipfs-aws:1.0.0",
+			"  images push dist/oci/ipfs-aws registry.example/ipfs-aws:1.0.0",
 		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 	}
 	f := cmd.PersistentFlags()
@@ -122,7 +122,7 @@ func pushCommand() *cobra.Command {
 		Short: "Push an OCI layout to registries",
 		Long: `Pushes an OCI layout under each reference and prints it with its digest, which is
 what is signed. Credentials are those of docker login.`,
-		Example: "  images push ../dist/oci/ipfs-aws ghcr.io/ipfs-aws/ipfs-aws:1.0.0",
+		Example: "  images push ../dist/oci/ipfs-aws registry.example/ipfs-aws:1.0.0",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, ref := range args[1:] {

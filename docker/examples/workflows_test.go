@@ -1,0 +1,105 @@
+package examples
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+// workflow is what the tests need of a workflow.
+type workflow struct {
+	Name        string            `json:"name"`
+	Permissions map[string]string `json:"permissions"`
+	Jobs        map[string]struct {
+		Needs       any               `json:"needs"`
+		RunsOn      string            `json:"runs-on"`
+		Permissions map[string]string `json:"permissions"`
+		Steps       []struct {
+			Uses string            `json:"uses"`
+			Run  string            `json:"run"`
+			Env  map[string]string `json:"env"`
+		} `json:"steps"`
+	} `json:"jobs"`
+}
+
+var (
+	makeCall  = regexp.MustCompile(`(?m)\bmake ((?:[a-z-]+)(?: [A-Z]\S+)*)`)
+	file      = regexp.MustCompile(`\b(?:docker|infra)/[\w./*-]+`)
+	variable  = regexp.MustCompile(`\$\{\{ *vars\.(\w+) *\}\}`)
+	inRun     = regexp.MustCompile(`\$\{\{`)
+	registry  = regexp.MustCompile(`(?i)\b(?:ghcr|docker|quay|gcr|ecr)\.(?:io|aws)\b|amazonaws\.com`)
+	goRun     = regexp.MustCompile(`go run (\./\S+) (\w+)`)
+	makeRules = regexp.MustCompile(`(?m)^([a-z-]+):`)
+)
+
+// Whatever a workflow calls is there: targets, files, variables that its head explains.
+func TestWorkflowsCallWhatExists(t *testing.T) {
+	top := "../.."
+	makefile, err := os.ReadFile(filepath.Join(top, "Makefile"))
+	require.NoError(t, err)
+	targets := map[string]bool{}
+	for _, m := range makeRules.FindAllStringSubmatch(string(makefile), -1) {
+		targets[m[1]] = true
+	}
+	paths, err := filepath.Glob(filepath.Join(top, ".github/workflows/*.yml"))
+	require.NoError(t, err)
+	require.Contains(t, paths, filepath.Join(top, ".github/workflows/release.yml"))
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		require.NoError(t, err)
+		text := string(raw)
+		require.NotRegexp(t, registry, text, "registries are named by variables of the repository")
+		head, _, _ := strings.Cut(text, "\nname:")
+		for _, v := range variable.FindAllStringSubmatch(text, -1) {
+			require.Contains(t, head, v[1], "the head of %s explains the variable", path)
+		}
+		var w workflow
+		require.NoError(t, yaml.Unmarshal(raw, &w), path)
+		require.Equal(t, map[string]string{"contents": "read"}, w.Permissions)
+		calls := 0
+		for name, job := range w.Jobs {
+			require.NotEmpty(t, job.RunsOn, name)
+			if job.Needs != nil {
+				require.Contains(t, w.Jobs, job.Needs)
+			}
+			for _, step := range job.Steps {
+				require.NotEqual(t, step.Uses == "", step.Run == "", "a step uses an action or runs a script")
+				require.NotRegexp(t, inRun, step.Run, "values reach scripts by the environment")
+				for _, m := range makeCall.FindAllStringSubmatch(step.Run, -1) {
+					require.True(t, targets[strings.Fields(m[1])[0]], "make %s", m[1])
+					calls++
+				}
+				for _, f := range file.FindAllString(step.Run, -1) {
+					if strings.HasPrefix(f, "infra/templates") {
+						require.Contains(t, text, "infra/templates/*") // which are made by others
+						continue
+					}
+					require.FileExists(t, filepath.Join(top, f))
+				}
+				for _, m := range goRun.FindAllStringSubmatch(step.Run, -1) {
+					require.FileExists(t, filepath.Join(top, "docker", m[1], "main.go"))
+					require.Equal(t, "push", m[2])
+				}
+			}
+		}
+		require.Positive(t, calls, path)
+	}
+}
+
+// What a release has to do, in this order.
+func TestReleaseSteps(t *testing.T) {
+	raw, err := os.ReadFile("../../.github/workflows/release.yml")
+	require.NoError(t, err)
+	at := 0
+	for _, part := range []string{"make test", "needs: test", "id-token: write", "make images PLATFORMS=linux/amd64,linux/arm64", "diff -r",
+		"cosign-installer", "docker login", "cmd/images push", "cosign sign --yes", "sbom.spdx.json", "infra/templates/*", "gh release create"} {
+		i := strings.Index(string(raw)[at:], part)
+		require.GreaterOrEqual(t, i, 0, "%s, after what comes before it", part)
+		at += i
+	}
+}

@@ -1,0 +1,260 @@
+package images
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// load reads and adds without a pause.
+type load struct {
+	d    *deployment
+	stop chan struct{}
+	all  sync.WaitGroup
+
+	mu                sync.Mutex
+	reads, failedAdds int
+	failedReads       []error
+	added             map[string]tree // what was acknowledged
+}
+
+func (d *deployment) load(root string, tr tree) *load {
+	l := &load{d: d, stop: make(chan struct{}), added: map[string]tree{}}
+	paths := slices.Sorted(maps.Keys(tr))
+	for i := range 3 {
+		l.all.Go(func() {
+			for n := i; l.going(); n++ {
+				path := paths[n%len(paths)]
+				err := same(d.client, d.doors.Gateway, root, path, tr[path])
+				l.mu.Lock()
+				l.reads++
+				if err != nil {
+					l.failedReads = append(l.failedReads, fmt.Errorf("%s: %w", time.Now().UTC().Format(time.TimeOnly), err))
+				}
+				l.mu.Unlock()
+				l.pause(10 * time.Millisecond) // the machine has other work: what is tested
+			}
+		})
+	}
+	l.all.Go(func() {
+		for n := 0; l.going(); n++ {
+			made := tree{"a.txt": fmt.Appendf(nil, "add %d at %d", n, time.Now().UnixNano()), "b/c.bin": bytes.Repeat([]byte{byte(n)}, 3000*n)}
+			cid, err := d.add("added", made)
+			l.mu.Lock()
+			if err == nil {
+				l.added[cid] = made
+			} else {
+				l.failedAdds++
+			}
+			l.mu.Unlock()
+			l.pause(200 * time.Millisecond)
+		}
+	})
+	return l
+}
+
+func (l *load) going() bool {
+	select {
+	case <-l.stop:
+		return false
+	default:
+		return true
+	}
+}
+
+func (l *load) pause(d time.Duration) {
+	select {
+	case <-l.stop:
+	case <-time.After(d):
+	}
+}
+
+// counts is what was done so far.
+func (l *load) counts() (reads, failedReads, adds int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reads, len(l.failedReads), len(l.added)
+}
+
+func (l *load) failuresSince(n int) []error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.failedReads[n:])
+}
+
+// goesOn waits until as much has succeeded as shows that clients are served.
+func (l *load) goesOn(t *testing.T, when string) {
+	t.Helper()
+	reads, failed, adds := l.counts()
+	start := time.Now()
+	eventually(t, patience, "reads and adds go on "+when, func() error {
+		r, f, a := l.counts()
+		if (r-f)-(reads-failed) < 20 || a <= adds {
+			return fmt.Errorf("%d reads, %d of them failed, %d adds", r-reads, f-failed, a-adds)
+		}
+		return nil
+	})
+	t.Logf("%s: 20 reads and an add after %.1f s", when, time.Since(start).Seconds())
+}
+
+// end stops it, and makes sure that everything that was acknowledged is pinned on every
+// task and is what was added.
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	close(l.stop)
+	l.all.Wait()
+	for cid, made := range l.added {
+		l.d.awaitPinned(t, cid)
+		for path, want := range made {
+			require.NoError(t, same(l.d.client, l.d.doors.Gateway, cid, path, want))
+		}
+	}
+	t.Logf("%d reads, %d failed; %d adds acknowledged, none lost, %d not acknowledged", l.reads, len(l.failedReads), len(l.added), l.failedAdds)
+}
+
+// replace ends a task in order and starts another in its place, as ECS does, with the
+// images of the deployment's version.
+func (d *deployment) replace(t *testing.T, n int) {
+	t.Helper()
+	start := time.Now()
+	task, node, sidecar := fmt.Sprintf("task-%d", n), fmt.Sprintf("ipfs-%d", n), fmt.Sprintf("cluster-%d", n)
+	for _, s := range []string{sidecar, node, task} {
+		at := time.Now()
+		id := d.id(t, s)
+		docker(t, "stop", "--time", "120", id)
+		require.Equal(t, "0", docker(t, "inspect", "--format", "{{.State.ExitCode}}", id), s)
+		docker(t, "rm", id)
+		t.Logf("%s ended after %.1f s", s, time.Since(at).Seconds())
+	}
+	d.compose(t, "up", "--detach", task, node, sidecar)
+	d.awaitHealthy(t, node, sidecar)
+	t.Logf("%s replaced after %.1f s", task, time.Since(start).Seconds())
+}
+
+// TestDeployment takes one deployment through all of its life: made with the images of
+// an earlier version, used, replaced task by task by the current ones under load.
+func TestDeployment(t *testing.T) {
+	need(t)
+	buildBefore(t)
+	d := deploy(t, before, "s3")
+	d.awaitHealthy(t, everyPair...)
+
+	tr := someTree(1, 60)
+	root, err := d.add("tree", tr)
+	require.NoError(t, err)
+	d.awaitPinned(t, root)
+	d.check(t, root, tr)
+	d.checkAtTheEdge(t, root, tr)
+
+	pair := d.mib(t, "ipfs-1") + d.mib(t, "cluster-1")
+	t.Logf("memory of an idle pair: %.0f MiB", pair)
+	require.Less(t, pair, 350.0)
+
+	l := d.load(root, tr)
+	l.goesOn(t, "before anything is replaced")
+	d.Version = current
+	for n := 1; n <= 3; n++ {
+		d.replace(t, n)
+		l.goesOn(t, fmt.Sprintf("with task %d replaced", n))
+	}
+	l.end(t)
+	require.Empty(t, l.failedReads, "a client noticed")
+	for n := 1; n <= 3; n++ {
+		require.NotContains(t, docker(t, "exec", d.id(t, fmt.Sprintf("ipfs-%d", n)), "ipfs-aws", "version"), "before")
+	}
+	d.awaitPinned(t, root)
+	d.check(t, root, tr)
+
+	d.faults(t, root, tr)
+}
+
+// checkAtTheEdge asks for parts, for formats, and without credentials.
+func (d *deployment) checkAtTheEdge(t *testing.T, root string, tr tree) {
+	t.Helper()
+	part, err := fetch(d.client, d.doors.Gateway+"/ipfs/"+root+"/big.bin", "Range", "bytes=1000000-2000000")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(tr["big.bin"][1000000:2000001], part))
+	checkCAR(t, d, root)
+	res, err := d.client.Get(d.doors.API + "/pins/" + root)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
+	res, err = http.Get("http" + d.doors.Gateway[len("https"):] + "/ipfs/bafkqaaa")
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusBadRequest, res.StatusCode, "the door is HTTPS only")
+	for _, s := range append([]string{"s3", "task-1"}, everyPair...) {
+		require.Equal(t, "map[]", docker(t, "inspect", "--format", "{{.HostConfig.PortBindings}}", d.id(t, s)), s)
+	}
+}
+
+// faults stops, kills and cuts off each kind of container while content is added and
+// read.
+func (d *deployment) faults(t *testing.T, root string, tr tree) {
+	l := d.load(root, tr)
+	network := d.Project + "_default"
+	for _, service := range []string{"ipfs-2", "cluster-3", "s3", "edge"} {
+		for _, how := range []string{"stop", "kill"} {
+			_, failed, _ := l.counts()
+			docker(t, how, d.id(t, service))
+			if service != "edge" && service != "s3" { // without the door, or what is behind all three, nobody is served
+				l.goesOn(t, "after "+how+" of "+service)
+			}
+			docker(t, "start", d.id(t, service))
+			l.goesOn(t, "after "+how+" and start of "+service)
+			_, now, _ := l.counts()
+			t.Logf("%s of %s: %d reads failed", how, service, now-failed)
+			if how == "stop" && service != "edge" && service != "s3" {
+				require.Equal(t, failed, now, "a client noticed an end in order: %v", l.failuresSince(failed))
+			}
+			start := time.Now()
+			d.awaitHealthy(t, append(everyPair, "edge")...)
+			t.Logf("all healthy %.1f s later", time.Since(start).Seconds())
+		}
+	}
+	for _, service := range []string{"task-2", "s3", "edge"} {
+		id := d.id(t, service)
+		docker(t, "network", "disconnect", network, id)
+		if service == "task-2" {
+			l.goesOn(t, "without the network of "+service)
+		}
+		alias := service
+		if service == "task-2" {
+			alias = "task-2.internal"
+		}
+		docker(t, "network", "connect", "--alias", alias, network, id)
+		l.goesOn(t, "with the network of "+service+" again")
+		start := time.Now()
+		d.awaitHealthy(t, append(everyPair, "edge")...)
+		t.Logf("all healthy %.1f s later", time.Since(start).Seconds())
+	}
+	l.end(t)
+	d.awaitPinned(t, root)
+	d.check(t, root, tr)
+}
+
+func TestDeploymentOnVolumes(t *testing.T) {
+	need(t)
+	d := deploy(t, current, "efs")
+	tr := someTree(2, 20)
+	root, err := d.add("tree", tr)
+	require.NoError(t, err)
+	d.awaitPinned(t, root)
+	d.check(t, root, tr)
+	require.Contains(t, docker(t, "exec", d.id(t, "ipfs-2"), "ipfs-aws", "config", "Datastore.Spec"), `"type": "efsds"`)
+	require.Empty(t, docker(t, "ps", "--quiet", "--filter", "label=com.docker.compose.project="+d.Project, "--filter", "label=com.docker.compose.service=s3"))
+
+	d.Out = t.Output()
+	require.NoError(t, d.Down(t.Context(), false))
+	_, err = d.Up(t.Context())
+	require.NoError(t, err)
+	d.awaitPinned(t, root)
+	d.check(t, root, tr)
+}
