@@ -1,0 +1,63 @@
+// Package infra is the reference architecture as one CloudFormation template:
+// two CloudFront distributions, one load balancer, a Fargate task per zone with
+// a node and its sidecar, and the storage that was chosen.
+//
+// One file per concern: config (options) and parameters, network, storage, node,
+// edge, observe. Nothing in it looks at an account: a template is made offline,
+// needs no bootstrap, carries no asset, and fits into a launch as it is.
+//
+// The packages below it know nothing of the CDK and read the templates only:
+// template, compose, costs, prices.
+package infra
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// StackName is the name that `cdk deploy` gives the stack.
+const StackName = "ipfs"
+
+// NewApp is a CDK app that writes small templates and checks them. outdir may be
+// empty. Feature flags are set here and not in cdk.json, which is read by the cdk
+// command only.
+func NewApp(outdir string) awscdk.App {
+	props := &awscdk.AppProps{
+		AnalyticsReporting: jsii.Bool(false),
+		TreeMetadata:       jsii.Bool(false),
+		PostCliContext: &map[string]any{
+			"aws:cdk:enable-path-metadata":                                                               false,
+			"aws:cdk:enable-asset-metadata":                                                              false,
+			"@aws-cdk/aws-iam:minimizePolicies":                                                          true,
+			"@aws-cdk/aws-ecs:arnFormatIncludesClusterName":                                              true,
+			"@aws-cdk/aws-ecs:disableExplicitDeploymentControllerForCircuitBreaker":                      true,
+			"@aws-cdk/aws-ecs:removeDefaultDeploymentAlarm":                                              true,
+			"@aws-cdk/aws-ecs:reduceEc2FargateCloudWatchPermissions":                                     true,
+			"@aws-cdk/aws-cloudfront:defaultSecurityPolicyTLSv1.2_2021":                                  true,
+			"@aws-cdk/aws-elasticloadbalancingV2:albDualstackWithoutPublicIpv4SecurityGroupRulesDefault": true,
+		},
+	}
+	if outdir != "" {
+		props.Outdir = jsii.String(outdir)
+	}
+	app := awscdk.NewApp(props)
+	awscdk.Validations_Of(app).AddPlugins(awscdk.NewCloudFormationValidatePlugin(nil))
+	return app
+}
+
+// New adds the architecture to an app.
+func New(app awscdk.App, name string, o Options) awscdk.Stack {
+	stack := awscdk.NewStack(app, jsii.String(name), &awscdk.StackProps{
+		Description:                 jsii.String("ipfs-aws " + Version + ": an IPFS cluster over three zones, storage " + o.Storage),
+		Synthesizer:                 awscdk.NewLegacyStackSynthesizer(), // writes nothing of a bootstrap into the template
+		SuppressTemplateIndentation: jsii.Bool(true),
+	})
+	p := newParameters(stack, o)
+	net := newNetwork(stack, o, p)
+	store := newStorage(stack, o, p, net)
+	nodes := newNodes(stack, o, p, net, store)
+	edge := newEdge(stack, p, net, nodes)
+	observe(stack, o, p, store, nodes, edge)
+	suppress(stack)
+	return stack
+}
