@@ -170,8 +170,7 @@ func (o Options) NamedNodes() []Named {
 	var out []Named
 	for n := 1; n <= o.Nodes; n++ {
 		for z := range 3 {
-			letter := string(rune('a' + z))
-			node := Named{Name: "node-" + letter, ID: "Node" + strings.ToUpper(letter), Zone: z}
+			node := Named{Name: "node-" + strings.ToLower(letters[z]), ID: "Node" + letters[z], Zone: z}
 			if n > 1 {
 				node.Name += "-" + strconv.Itoa(n)
 				node.ID += strconv.Itoa(n)

@@ -2,146 +2,139 @@ package infra
 
 import (
 	_ "embed"
+	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfrontorigins"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsecs"
-	elb "github.com/aws/aws-cdk-go/awscdk/v2/awselasticloadbalancingv2"
-	"github.com/aws/jsii-runtime-go"
 )
 
-// door is one of the two ways in, with all that belongs to it.
+// door is one of the two ways in.
 type door struct {
-	targets      elb.ApplicationTargetGroup
-	distribution awscloudfront.Distribution
+	id, what               string
+	listen, port, health   int // of the balancer, of the container, of its health
+	container              string
+	behavior, distribution object
 }
 
-// edge is CloudFront and the balancer behind it.
-type edge struct {
-	balancer     elb.ApplicationLoadBalancer
-	gateway, api door
-}
-
-func newEdge(stack awscdk.Stack, p *parameters, net *network, n *nodes) *edge {
-	e := &edge{balancer: elb.NewApplicationLoadBalancer(stack, jsii.String("Balancer"), &elb.ApplicationLoadBalancerProps{
-		Vpc: net.vpc, SecurityGroup: net.balancerGroup, InternetFacing: jsii.Bool(false),
-		VpcSubnets:              &awsec2.SubnetSelection{Subnets: &net.private},
-		DropInvalidHeaderFields: jsii.Bool(true),
-		IdleTimeout:             seconds(120), // above what CloudFront waits
-	})}
-	e.gateway.targets = targets(stack, "Gateway", net, n, e.balancer, edgeGatewayPort, nodeContainer, gatewayPort, nodeHealthPort)
-	e.api.targets = targets(stack, "Api", net, n, e.balancer, edgeAPIPort, clusterContainer, apiPort, clusterHealthPort)
-
-	e.gateway.distribution = e.distribution(stack, "Gateway", edgeGatewayPort, p, p.gatewayDomain, gatewayBehavior(stack))
-	e.api.distribution = e.distribution(stack, "Api", edgeAPIPort, p, p.apiDomain, &awscloudfront.BehaviorOptions{
-		AllowedMethods:      awscloudfront.AllowedMethods_ALLOW_ALL(),
-		CachePolicy:         awscloudfront.CachePolicy_CACHING_DISABLED(),
-		OriginRequestPolicy: awscloudfront.OriginRequestPolicy_ALL_VIEWER(), // Authorization too
-		Compress:            jsii.Bool(false),
-	})
-	api := e.api.distribution.Node().DefaultChild().(awscloudfront.CfnDistribution)
-	api.AddPropertyOverride(jsii.String("DistributionConfig.WebACLId"), choose(p.given(p.webACL, ""), p.webACL.ValueAsString(), nil))
-
-	output := func(id, what string, value *string) {
-		awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Description: &what, Value: value})
-	}
-	output("GatewayUrl", "Where consumers read: /ipfs/CID", jsii.String("https://"+*e.gateway.distribution.DomainName()))
-	output("ApiUrl", "Where administrators pin", jsii.String("https://"+*e.api.distribution.DomainName()))
-	output("AdminPasswordArn", "The secret that holds the password of user admin", n.secrets.password.SecretArn())
-	return e
-}
-
-// targets is a target group of all nodes, asked whether they are ready on the
-// port of their health, behind a listener.
-func targets(stack awscdk.Stack, id string, net *network, n *nodes, balancer elb.ApplicationLoadBalancer, listen float64, container string, port, health int) elb.ApplicationTargetGroup {
-	group := elb.NewApplicationTargetGroup(stack, jsii.String(id+"Targets"), &elb.ApplicationTargetGroupProps{
-		Vpc: net.vpc, TargetType: elb.TargetType_IP, Port: jsii.Number(port), Protocol: elb.ApplicationProtocol_HTTP,
-		LoadBalancingAlgorithmType: elb.TargetGroupLoadBalancingAlgorithmType_LEAST_OUTSTANDING_REQUESTS,
-		DeregistrationDelay:        seconds(60),
-		HealthCheck: &elb.HealthCheck{
-			Path: jsii.String("/readyz"), Port: jsii.String(decimal(health)), HealthyHttpCodes: jsii.String("200"),
-			Interval: seconds(10), Timeout: seconds(5), HealthyThresholdCount: jsii.Number(2), UnhealthyThresholdCount: jsii.Number(6),
+// newEdge makes the balancer and, for each door, a listener, a target group, a
+// VPC origin and a distribution.
+func newEdge(stack awscdk.Stack, p *parameters) []door {
+	resource(stack, "Balancer", "AWS::ElasticLoadBalancingV2::LoadBalancer", object{
+		"Type": "application", "Scheme": "internal", "SecurityGroups": list{ref("BalancerGroup")},
+		"Subnets": list{ref("PrivateA"), ref("PrivateB"), ref("PrivateC")},
+		"LoadBalancerAttributes": list{
+			object{"Key": "idle_timeout.timeout_seconds", "Value": "120"}, // above what CloudFront waits
+			object{"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
 		},
 	})
-	for _, service := range n.services {
-		group.AddTarget(service.LoadBalancerTarget(&awsecs.LoadBalancerTargetOptions{ContainerName: &container, ContainerPort: jsii.Number(port)}))
+	doors := []door{
+		{id: "Gateway", what: "gateway", listen: edgeGatewayPort, port: gatewayPort, health: nodeHealthPort, container: nodeContainer,
+			behavior: gatewayBehavior(stack)},
+		{id: "Api", what: "REST API", listen: edgeAPIPort, port: apiPort, health: clusterHealthPort, container: clusterContainer,
+			// HTTPS only: who is redirected has sent the password in the clear already.
+			behavior: object{
+				"ViewerProtocolPolicy": "https-only", "Compress": false, "CachePolicyId": cachingDisabled, "OriginRequestPolicyId": allViewer,
+				"AllowedMethods": list{"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"},
+			},
+			distribution: object{"WebACLId": choose(p.given("ApiWebAclArn", ""), ref("ApiWebAclArn"), nil)}},
 	}
-	balancer.AddListener(jsii.String(id), &elb.BaseApplicationListenerProps{
-		Port: &listen, Protocol: elb.ApplicationProtocol_HTTP, Open: jsii.Bool(false), DefaultTargetGroups: &[]elb.IApplicationTargetGroup{group},
+	for _, d := range doors {
+		behind(stack, d)
+		distribution(stack, p, d)
+	}
+	output(stack, "GatewayUrl", "Where consumers read: /ipfs/CID", sub("https://${GatewayDistribution.DomainName}"))
+	output(stack, "ApiUrl", "Where administrators pin", sub("https://${ApiDistribution.DomainName}"))
+	output(stack, "AdminPasswordArn", "The secret with the password of user admin", ref("AdminPassword"))
+	return doors
+}
+
+// Policies that CloudFront has in every account: nothing is cached; all that the
+// viewer sent is passed on, Authorization too.
+const (
+	cachingDisabled = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+	allViewer       = "216adef6-5c7f-47e4-b989-5492eafa07d3"
+)
+
+// behind is a listener and its targets: all nodes, asked whether they are ready
+// where they say so.
+func behind(stack awscdk.Stack, d door) {
+	resource(stack, d.id+"Targets", "AWS::ElasticLoadBalancingV2::TargetGroup", object{
+		"VpcId": ref("Vpc"), "TargetType": "ip", "Protocol": "HTTP", "Port": d.port,
+		"HealthCheckPath": "/readyz", "HealthCheckPort": strconv.Itoa(d.health), "HealthCheckIntervalSeconds": 10, "HealthCheckTimeoutSeconds": 5,
+		"HealthyThresholdCount": 2, "UnhealthyThresholdCount": 6,
+		"TargetGroupAttributes": list{
+			object{"Key": "deregistration_delay.timeout_seconds", "Value": "60"},
+			object{"Key": "load_balancing.algorithm.type", "Value": "least_outstanding_requests"},
+		},
 	})
-	return group
+	resource(stack, d.id+"Listener", "AWS::ElasticLoadBalancingV2::Listener", object{
+		"LoadBalancerArn": ref("Balancer"), "Protocol": "HTTP", "Port": d.listen,
+		"DefaultActions": list{object{"Type": "forward", "TargetGroupArn": ref(d.id + "Targets")}},
+	})
 }
 
 // distribution reaches the balancer through a VPC origin of its own: the balancer
-// has no public address, and each distribution one listener.
-func (e *edge) distribution(stack awscdk.Stack, id string, port float64, p *parameters, domain awscdk.CfnParameter, behavior *awscloudfront.BehaviorOptions) awscloudfront.Distribution {
-	behavior.ViewerProtocolPolicy = awscloudfront.ViewerProtocolPolicy_REDIRECT_TO_HTTPS
-	if id == "Api" { // a redirected request has sent its password in the clear already
-		behavior.ViewerProtocolPolicy = awscloudfront.ViewerProtocolPolicy_HTTPS_ONLY
+// has no public address, and each distribution has one of its listeners.
+func distribution(stack awscdk.Stack, p *parameters, d door) {
+	after(resource(stack, d.id+"Origin", "AWS::CloudFront::VpcOrigin", object{"VpcOriginEndpointConfig": object{
+		"Name": sub("${AWS::StackName}-" + d.id), "Arn": ref("Balancer"), "HTTPPort": d.listen, "OriginProtocolPolicy": "http-only",
+	}}), "InternetOfVpc", d.id+"Listener")
+	own := p.given(d.id+"Domain", "")
+	d.behavior["TargetOriginId"] = "balancer"
+	config := object{
+		"Enabled": true, "Comment": sub("${AWS::StackName} " + d.id), "HttpVersion": "http2and3", "IPV6Enabled": true, "PriceClass": ref("PriceClass"),
+		"Origins": list{object{"Id": "balancer", "DomainName": attribute("Balancer", "DNSName"), "VpcOriginConfig": object{
+			"VpcOriginId": attribute(d.id+"Origin", "Id"), "OriginReadTimeout": 60, "OriginKeepaliveTimeout": 60,
+		}}},
+		"DefaultCacheBehavior": d.behavior,
+		// An error is not repeated after its reason is gone.
+		"CustomErrorResponses": list{forget(404), forget(502), forget(503), forget(504)},
+		"Aliases":              choose(own, list{ref(d.id + "Domain")}, nil),
+		"ViewerCertificate": choose(own, object{
+			"AcmCertificateArn": ref("CertificateArn"), "SslSupportMethod": "sni-only", "MinimumProtocolVersion": "TLSv1.2_2021",
+		}, nil),
 	}
-	behavior.Origin = awscloudfrontorigins.VpcOrigin_WithApplicationLoadBalancer(e.balancer, &awscloudfrontorigins.VpcOriginWithEndpointProps{
-		VpcOriginName: jsii.String(*awscdk.Aws_STACK_NAME() + "-" + id), HttpPort: &port, ProtocolPolicy: awscloudfront.OriginProtocolPolicy_HTTP_ONLY,
-		ReadTimeout: seconds(60), KeepaliveTimeout: seconds(60),
-	})
-	d := awscloudfront.NewDistribution(stack, jsii.String(id+"Distribution"), &awscloudfront.DistributionProps{
-		Comment:         jsii.String(*awscdk.Aws_STACK_NAME() + " " + id),
-		DefaultBehavior: behavior,
-		HttpVersion:     awscloudfront.HttpVersion_HTTP2_AND_3,
-		ErrorResponses:  forget(404, 500, 502, 503, 504),
-	})
-	own := p.given(domain, "")
-	config := d.Node().DefaultChild().(awscloudfront.CfnDistribution)
-	override := func(property string, value any) {
-		config.AddPropertyOverride(jsii.String("DistributionConfig."+property), value)
+	for k, v := range d.distribution {
+		config[k] = v
 	}
-	override("PriceClass", ref(p.priceClass))
-	override("Aliases", choose(own, []*string{domain.ValueAsString()}, nil))
-	override("ViewerCertificate", choose(own, map[string]any{
-		"AcmCertificateArn": p.certificate.ValueAsString(), "SslSupportMethod": "sni-only", "MinimumProtocolVersion": "TLSv1.2_2021",
-	}, nil))
-	return d
+	resource(stack, d.id+"Distribution", "AWS::CloudFront::Distribution", object{"DistributionConfig": config})
 }
 
-// forget keeps CloudFront from repeating an error after its reason is gone.
-func forget(codes ...float64) *[]*awscloudfront.ErrorResponse {
-	var out []*awscloudfront.ErrorResponse
-	for _, c := range codes {
-		out = append(out, &awscloudfront.ErrorResponse{HttpStatus: &c, Ttl: seconds(1)})
-	}
-	return &out
-}
+func forget(code int) object { return object{"ErrorCode": code, "ErrorCachingMinTTL": 1} }
 
 //go:embed accept.js
 var acceptFunction string
 
 // gatewayBehavior caches what the node says may be cached and as long as it says:
 // immutable content for a year, names for their time to live, the rest not at all.
-func gatewayBehavior(stack awscdk.Stack) *awscloudfront.BehaviorOptions {
-	return &awscloudfront.BehaviorOptions{
-		AllowedMethods: awscloudfront.AllowedMethods_ALLOW_GET_HEAD_OPTIONS(),
-		CachePolicy: awscloudfront.NewCachePolicy(stack, jsii.String("GatewayCache"), &awscloudfront.CachePolicyProps{
-			MinTtl: seconds(0), DefaultTtl: seconds(0), MaxTtl: days(365),
-			QueryStringBehavior: awscloudfront.CacheQueryStringBehavior_All(),
+func gatewayBehavior(stack awscdk.Stack) object {
+	resource(stack, "GatewayCache", "AWS::CloudFront::CachePolicy", object{"CachePolicyConfig": object{
+		"Name": sub("${AWS::StackName}-gateway"), "MinTTL": 0, "DefaultTTL": 0, "MaxTTL": 31536000,
+		"ParametersInCacheKeyAndForwardedToOrigin": object{
+			"QueryStringsConfig": object{"QueryStringBehavior": "all"}, "CookiesConfig": object{"CookieBehavior": "none"},
 			// Host for sites by DNSLink; Accept is one of few after the function.
-			HeaderBehavior:             awscloudfront.CacheHeaderBehavior_AllowList(jsii.String("Accept"), jsii.String("Host")),
-			EnableAcceptEncodingGzip:   jsii.Bool(true),
-			EnableAcceptEncodingBrotli: jsii.Bool(true),
-		}),
-		Compress: jsii.Bool(true),
-		FunctionAssociations: &[]*awscloudfront.FunctionAssociation{{
-			EventType: awscloudfront.FunctionEventType_VIEWER_REQUEST,
-			Function: awscloudfront.NewFunction(stack, jsii.String("Accept"), &awscloudfront.FunctionProps{
-				Code: awscloudfront.FunctionCode_FromInline(&acceptFunction), Runtime: awscloudfront.FunctionRuntime_JS_2_0(),
-			}),
-		}},
-		ResponseHeadersPolicy: awscloudfront.NewResponseHeadersPolicy(stack, jsii.String("GatewayHeaders"), &awscloudfront.ResponseHeadersPolicyProps{
-			SecurityHeadersBehavior: &awscloudfront.ResponseSecurityHeadersBehavior{
-				StrictTransportSecurity: &awscloudfront.ResponseHeadersStrictTransportSecurity{AccessControlMaxAge: days(365), Override: jsii.Bool(false)},
-				ContentTypeOptions:      &awscloudfront.ResponseHeadersContentTypeOptions{Override: jsii.Bool(true)},
-				ReferrerPolicy:          &awscloudfront.ResponseHeadersReferrerPolicy{ReferrerPolicy: awscloudfront.HeadersReferrerPolicy_STRICT_ORIGIN_WHEN_CROSS_ORIGIN, Override: jsii.Bool(false)},
-			},
-		}),
+			"HeadersConfig":            object{"HeaderBehavior": "whitelist", "Headers": list{"Accept", "Host"}},
+			"EnableAcceptEncodingGzip": true, "EnableAcceptEncodingBrotli": true,
+		},
+	}})
+	resource(stack, "GatewayHeaders", "AWS::CloudFront::ResponseHeadersPolicy", object{"ResponseHeadersPolicyConfig": object{
+		"Name": sub("${AWS::StackName}-gateway"),
+		"SecurityHeadersConfig": object{
+			"StrictTransportSecurity": object{"AccessControlMaxAgeSec": 31536000, "Override": false},
+			"ContentTypeOptions":      object{"Override": true},
+			"ReferrerPolicy":          object{"ReferrerPolicy": "strict-origin-when-cross-origin", "Override": false},
+		},
+	}})
+	resource(stack, "Accept", "AWS::CloudFront::Function", object{
+		"Name": sub("${AWS::StackName}-accept"), "AutoPublish": true, "FunctionCode": acceptFunction,
+		"FunctionConfig": object{"Comment": "Accept, for the cache", "Runtime": "cloudfront-js-2.0"},
+	})
+	return object{
+		"ViewerProtocolPolicy": "redirect-to-https", "Compress": true, "AllowedMethods": list{"GET", "HEAD", "OPTIONS"},
+		"CachePolicyId": ref("GatewayCache"), "ResponseHeadersPolicyId": ref("GatewayHeaders"),
+		"FunctionAssociations": list{object{"EventType": "viewer-request", "FunctionARN": attribute("Accept", "FunctionARN")}},
 	}
+}
+
+func output(stack awscdk.Stack, id, what string, value object) {
+	awscdk.NewCfnOutput(stack, &id, &awscdk.CfnOutputProps{Description: &what, Value: awscdk.Token_AsString(value, nil)})
 }

@@ -1,8 +1,9 @@
 package infra
 
 import (
+	"fmt"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/jsii-runtime-go"
 )
 
@@ -20,76 +21,102 @@ const (
 	nfsPort           = 2049
 )
 
-// network is a VPC over three zones and who may talk to whom in it.
-type network struct {
-	vpc     awsec2.Vpc
-	zones   [3]*string
-	private []awsec2.ISubnet // of the balancer and of mount targets
-	tasks   []awsec2.ISubnet // zone by zone
-	egress  string
+const network = "10.0.0.0/16"
 
-	balancerGroup, taskGroup, storageGroup awsec2.SecurityGroup
+var letters = [3]string{"A", "B", "C"}
+
+// zone is one of the three. Neither account nor region are known here, so that
+// its name is not either: its number is a parameter.
+func zone(i int) object {
+	return object{"Fn::Select": list{ref("Zone" + letters[i]), object{"Fn::GetAZs": ""}}}
 }
 
-func newNetwork(stack awscdk.Stack, o Options, p *parameters) *network {
-	n := &network{egress: o.Egress}
-	// The region is not known here, so its zones are not either: MaxAzs would make
-	// two of them. Which three is a parameter.
-	for i := range n.zones {
-		n.zones[i] = awscdk.Fn_Select(p.zones[i].ValueAsNumber(), awscdk.Fn_GetAzs(nil))
+// newNetwork makes a VPC with a public and a private subnet in each zone. The
+// balancer and EFS are in the private ones, tasks where egress says: subnet
+// names the kind of theirs, Public or Private.
+func newNetwork(stack awscdk.Stack, o Options, p *parameters) (taskSubnet string) {
+	resource(stack, "Vpc", "AWS::EC2::VPC", object{"CidrBlock": network, "EnableDnsHostnames": true, "EnableDnsSupport": true, "Tags": named("")})
+	resource(stack, "Internet", "AWS::EC2::InternetGateway", object{})
+	resource(stack, "InternetOfVpc", "AWS::EC2::VPCGatewayAttachment", object{"VpcId": ref("Vpc"), "InternetGatewayId": ref("Internet")})
+
+	table := func(id string, target object) object {
+		resource(stack, id, "AWS::EC2::RouteTable", object{"VpcId": ref("Vpc")})
+		if target != nil {
+			target["RouteTableId"], target["DestinationCidrBlock"] = ref(id), "0.0.0.0/0"
+			after(resource(stack, id+"Out", "AWS::EC2::Route", target), "InternetOfVpc")
+		}
+		return ref(id)
 	}
-	inner, gateways := awsec2.SubnetType_PRIVATE_ISOLATED, 0.0
-	if o.Egress == "nat" {
-		inner, gateways = awsec2.SubnetType_PRIVATE_WITH_EGRESS, 3
+	subnet := func(kind string, i, block int, routes object) {
+		id := kind + letters[i]
+		resource(stack, id, "AWS::EC2::Subnet", object{
+			"VpcId": ref("Vpc"), "AvailabilityZone": zone(i), "CidrBlock": fmt.Sprintf("10.0.%d.0/20", 16*block), "Tags": named(" " + id),
+		})
+		resource(stack, id+"Routes", "AWS::EC2::SubnetRouteTableAssociation", object{"SubnetId": ref(id), "RouteTableId": routes})
 	}
-	n.vpc = awsec2.NewVpc(stack, jsii.String("Vpc"), &awsec2.VpcProps{
-		IpAddresses:       awsec2.IpAddresses_Cidr(jsii.String("10.0.0.0/16")),
-		AvailabilityZones: jsii.Strings(*n.zones[0], *n.zones[1], *n.zones[2]),
-		NatGateways:       &gateways,
-		// Emptying the default group is done by a Lambda function, which is an asset.
-		RestrictDefaultSecurityGroup: jsii.Bool(false),
-		SubnetConfiguration: &[]*awsec2.SubnetConfiguration{
-			{Name: jsii.String("Public"), SubnetType: awsec2.SubnetType_PUBLIC, CidrMask: jsii.Number(20), MapPublicIpOnLaunch: jsii.Bool(false)},
-			{Name: jsii.String("Private"), SubnetType: inner, CidrMask: jsii.Number(20)},
-		},
-	})
+	public := table("PublicRoutes", object{"GatewayId": ref("Internet")})
+	tables, private := list{public}, object(nil)
+	for i, letter := range letters {
+		subnet("Public", i, i, public)
+		switch {
+		case o.Egress == "nat": // a gateway in each zone, so that none needs another
+			address := "NatAddress" + letter
+			after(resource(stack, address, "AWS::EC2::EIP", object{"Domain": "vpc"}), "InternetOfVpc")
+			resource(stack, "Nat"+letter, "AWS::EC2::NatGateway", object{"SubnetId": ref("Public" + letter), "AllocationId": attribute(address, "AllocationId")})
+			private = table("PrivateRoutes"+letter, object{"NatGatewayId": ref("Nat" + letter)})
+			tables = append(tables, private)
+		case i == 0:
+			private = table("PrivateRoutes", nil)
+			tables = append(tables, private)
+		}
+		subnet("Private", i, 3+i, private)
+	}
 	// Blocks go to S3 beside NAT gateways and the internet, free of charge.
-	n.vpc.AddGatewayEndpoint(jsii.String("S3"), &awsec2.GatewayVpcEndpointOptions{Service: awsec2.GatewayVpcEndpointAwsService_S3()})
-	n.private = *n.vpc.SelectSubnets(&awsec2.SubnetSelection{SubnetGroupName: jsii.String("Private")}).Subnets
-	n.tasks = n.private
-	if o.Egress == "public" {
-		n.tasks = *n.vpc.PublicSubnets()
+	resource(stack, "S3Endpoint", "AWS::EC2::VPCEndpoint", object{
+		"VpcId": ref("Vpc"), "ServiceName": sub("com.amazonaws.${AWS::Region}.s3"), "RouteTableIds": tables, "VpcEndpointType": "Gateway",
+	})
+	groups(stack, o, p)
+	if o.Egress == "nat" {
+		return "Private"
 	}
-	n.groups(stack, o, p)
-	return n
+	return "Public"
 }
 
 // groups: CloudFront → balancer → tasks → storage; the world → swarm port.
-func (n *network) groups(stack awscdk.Stack, o Options, p *parameters) {
-	group := func(id, what string, out bool) awsec2.SecurityGroup {
-		return awsec2.NewSecurityGroup(stack, jsii.String(id), &awsec2.SecurityGroupProps{Vpc: n.vpc, Description: jsii.String(what), AllowAllOutbound: &out})
+func groups(stack awscdk.Stack, o Options, p *parameters) {
+	rule := func(protocol string, from, to int, peer string, value any) object {
+		return object{"IpProtocol": protocol, "FromPort": from, "ToPort": to, peer: value, "Description": fmt.Sprint(from)}
 	}
-	n.balancerGroup = group("BalancerGroup", "Balancer: from CloudFront, to tasks", false)
-	n.taskGroup = group("TaskGroup", "Tasks: swarm from anywhere, the rest from balancer and peers", true)
-	n.storageGroup = group("StorageGroup", "EFS: from tasks", false)
+	group := func(id, what string, in list, out ...any) {
+		resource(stack, id, "AWS::EC2::SecurityGroup", object{"VpcId": ref("Vpc"), "GroupDescription": what, "SecurityGroupIngress": in, "SecurityGroupEgress": out})
+	}
+	group("BalancerGroup", "From CloudFront, to tasks",
+		list{rule("tcp", edgeGatewayPort, edgeAPIPort, "SourcePrefixListId", cloudFrontPrefixList(stack, p))},
+		rule("tcp", gatewayPort, clusterHealthPort, "CidrIp", network))
 
-	n.balancerGroup.AddIngressRule(awsec2.Peer_PrefixList(cloudFrontPrefixList(stack, p)), awsec2.Port_TcpRange(jsii.Number(edgeGatewayPort), jsii.Number(edgeAPIPort)), jsii.String("CloudFront"), nil)
-	for _, port := range []float64{gatewayPort, apiPort, nodeHealthPort, clusterHealthPort} {
-		n.taskGroup.AddIngressRule(n.balancerGroup, awsec2.Port_Tcp(&port), jsii.String("balancer"), nil)
-		n.balancerGroup.AddEgressRule(n.taskGroup, awsec2.Port_Tcp(&port), jsii.String("tasks"), nil)
+	in := list{}
+	for _, port := range []int{gatewayPort, nodeHealthPort, apiPort, clusterHealthPort} {
+		in = append(in, rule("tcp", port, port, "SourceSecurityGroupId", ref("BalancerGroup")))
 	}
-	n.taskGroup.AddIngressRule(n.taskGroup, awsec2.Port_Tcp(jsii.Number(clusterPort)), jsii.String("cluster peers"), nil)
-	n.taskGroup.AddIngressRule(n.taskGroup, awsec2.Port_Tcp(jsii.Number(swarmPort)), jsii.String("nodes"), nil)
+	swarm := network // a private swarm is within the VPC
 	if !o.Private {
-		n.taskGroup.AddIngressRule(awsec2.Peer_AnyIpv4(), awsec2.Port_Tcp(jsii.Number(swarmPort)), jsii.String("IPFS swarm"), nil)
-		n.taskGroup.AddIngressRule(awsec2.Peer_AnyIpv4(), awsec2.Port_Udp(jsii.Number(swarmPort)), jsii.String("IPFS swarm, QUIC"), nil)
+		swarm = "0.0.0.0/0"
+		in = append(in, rule("udp", swarmPort, swarmPort, "CidrIp", swarm))
 	}
-	n.storageGroup.AddIngressRule(n.taskGroup, awsec2.Port_Tcp(jsii.Number(nfsPort)), jsii.String("NFS"), nil)
+	in = append(in, rule("tcp", swarmPort, swarmPort, "CidrIp", swarm))
+	group("TaskGroup", "Swarm, and what balancer and peers need", in, object{"IpProtocol": "-1", "CidrIp": "0.0.0.0/0", "Description": "peers are anywhere"})
+	// Apart from the group, since a group cannot name itself.
+	peers := rule("tcp", clusterPort, clusterPort, "SourceSecurityGroupId", ref("TaskGroup"))
+	peers["GroupId"] = ref("TaskGroup")
+	resource(stack, "TaskGroupPeers", "AWS::EC2::SecurityGroupIngress", peers)
+
+	group("StorageGroup", "EFS, from tasks", list{rule("tcp", nfsPort, nfsPort, "SourceSecurityGroupId", ref("TaskGroup"))},
+		object{"IpProtocol": "icmp", "FromPort": 252, "ToPort": 86, "CidrIp": "255.255.255.255/32", "Description": "nothing"})
 }
 
 // cloudFrontPrefixList is the list of addresses from which CloudFront speaks to
 // origins. Every region has its own ID for it, and CloudFormation cannot look it up.
-func cloudFrontPrefixList(stack awscdk.Stack, p *parameters) *string {
+func cloudFrontPrefixList(stack awscdk.Stack, p *parameters) object {
 	known := map[string]*map[string]any{}
 	for region, id := range map[string]string{
 		"ap-northeast-1": "pl-58a04531", "ap-northeast-2": "pl-22a6434b", "ap-northeast-3": "pl-31a14458", "ap-south-1": "pl-9aa247f3",
@@ -99,6 +126,10 @@ func cloudFrontPrefixList(stack awscdk.Stack, p *parameters) *string {
 	} {
 		known[region] = &map[string]any{"Id": id}
 	}
-	m := awscdk.NewCfnMapping(stack, jsii.String("PrefixLists"), &awscdk.CfnMappingProps{Mapping: &known})
-	return chooseText(p.given(p.prefixList, ""), p.prefixList.ValueAsString(), m.FindInMap(awscdk.Aws_REGION(), jsii.String("Id"), nil))
+	awscdk.NewCfnMapping(stack, jsii.String("PrefixLists"), &awscdk.CfnMappingProps{Mapping: &known})
+	return choose(p.given("CloudFrontPrefixList", ""), ref("CloudFrontPrefixList"), look("PrefixLists", ref("AWS::Region"), "Id"))
+}
+
+func named(suffix string) list {
+	return list{object{"Key": "Name", "Value": sub("${AWS::StackName}" + suffix)}}
 }

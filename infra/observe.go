@@ -1,188 +1,177 @@
 package infra
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsbudgets"
-	cw "github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
-	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ipfs-aws/ipfs-aws/infra/prices"
 )
 
 // observe adds a topic, alarms that write to it, and a dashboard that answers
 // three questions: is it up, is it fast, what does it cost.
-func observe(stack awscdk.Stack, o Options, p *parameters, s *storage, n *nodes, e *edge) {
-	topic := awssns.NewTopic(stack, jsii.String("Alarms"), &awssns.TopicProps{EnforceSSL: jsii.Bool(true)})
-	topic.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Principals: &[]awsiam.IPrincipal{
-			awsiam.NewServicePrincipal(jsii.String("cloudwatch.amazonaws.com"), nil), awsiam.NewServicePrincipal(jsii.String("budgets.amazonaws.com"), nil)},
-		Actions: jsii.Strings("sns:Publish"), Resources: jsii.Strings(*topic.TopicArn()),
-		Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()}},
+func observe(stack awscdk.Stack, o Options, p *parameters, s storage, doors []door) {
+	resource(stack, "Alarms", "AWS::SNS::Topic", object{})
+	resource(stack, "AlarmsPolicy", "AWS::SNS::TopicPolicy", object{"Topics": list{ref("Alarms")}, "PolicyDocument": object{
+		"Version": "2012-10-17", "Statement": list{
+			object{"Effect": "Allow", "Principal": object{"Service": "cloudwatch.amazonaws.com"}, "Action": "sns:Publish", "Resource": ref("Alarms"),
+				"Condition": object{"StringEquals": object{"aws:SourceAccount": ref("AWS::AccountId")}}},
+			object{"Effect": "Deny", "Principal": object{"AWS": "*"}, "Action": "sns:Publish", "Resource": ref("Alarms"),
+				"Condition": object{"Bool": object{"aws:SecureTransport": "false"}}},
+		}}})
+	only(p.given("AlarmEmail", ""), resource(stack, "AlarmMail", "AWS::SNS::Subscription", object{
+		"TopicArn": ref("Alarms"), "Protocol": "email", "Endpoint": ref("AlarmEmail"),
 	}))
-	mail := awssns.NewCfnSubscription(stack, jsii.String("AlarmMail"), &awssns.CfnSubscriptionProps{
-		TopicArn: topic.TopicArn(), Protocol: jsii.String("email"), Endpoint: p.alarmEmail.ValueAsString(),
-	})
-	mail.CfnOptions().SetCondition(p.given(p.alarmEmail, ""))
-
-	m := metrics{o: o, s: s, e: e}
-	alarms(stack, p, m, topic)
-	dashboard(stack, m)
+	for _, d := range doors {
+		doorAlarms(stack, o, p, d)
+	}
+	storageAlarms(stack, p, s)
+	dashboard(stack, s)
 	budget(stack, p)
 }
 
-// metrics are what alarms and dashboard look at.
-type metrics struct {
-	o Options
-	s *storage
-	e *edge
+func alarm(stack awscdk.Stack, id, says, compare string, threshold any, times int, missing string, what object) awscdk.CfnResource {
+	what["AlarmDescription"], what["ComparisonOperator"], what["Threshold"] = says, compare, threshold
+	what["EvaluationPeriods"], what["TreatMissingData"], what["AlarmActions"] = times, missing, list{ref("Alarms")}
+	return resource(stack, id, "AWS::CloudWatch::Alarm", what)
 }
 
-func metric(space, name, statistic string, minutes float64, dimensions map[string]*string) cw.Metric {
-	return cw.NewMetric(&cw.MetricProps{
-		Namespace: &space, MetricName: &name, Statistic: &statistic, Period: awscdk.Duration_Minutes(&minutes), DimensionsMap: &dimensions,
-	})
+const (
+	above, below = "GreaterThanThreshold", "LessThanThreshold"
+	quiet, loud  = "notBreaching", "breaching" // what no data means
+)
+
+// metric is what an alarm looks at; dimensions are names and values in turn.
+func metric(space, name, statistic string, seconds int, dimensions ...any) object {
+	all := list{}
+	for pair := range slices.Chunk(dimensions, 2) {
+		all = append(all, object{"Name": pair[0], "Value": pair[1]})
+	}
+	return object{"Namespace": space, "MetricName": name, "Dimensions": all, "Statistic": statistic, "Period": seconds}
 }
 
-func (m metrics) balancer(name, statistic string, of door) cw.Metric {
-	return metric("AWS/ApplicationELB", name, statistic, 1, map[string]*string{
-		"LoadBalancer": m.e.balancer.LoadBalancerFullName(), "TargetGroup": of.targets.TargetGroupFullName(),
-	})
+func doorAlarms(stack awscdk.Stack, o Options, p *parameters, d door) {
+	balancer := func(name, statistic string) object {
+		return metric("AWS/ApplicationELB", name, statistic, 60, "LoadBalancer", attribute("Balancer", "LoadBalancerFullName"), "TargetGroup", attribute(d.id+"Targets", "TargetGroupFullName"))
+	}
+	only(p.when("IsRunning", equal("TasksPerNode", "1")),
+		alarm(stack, d.id+"NotReady", "A task is not ready for 10 minutes ("+d.what+"): look at its log.", below, 3*o.Nodes, 10, loud, balancer("HealthyHostCount", "Minimum")))
+	alarm(stack, d.id+"Errors", "The "+d.what+" answers 5xx.", above, 25, 5, quiet, balancer("HTTPCode_Target_5XX_Count", "Sum"))
+	// CloudFront has its metrics in us-east-1 only, and an alarm sees its own region.
+	only(p.when("SeesCloudFront", equal("AWS::Region", "us-east-1")),
+		alarm(stack, d.id+"EdgeErrors", "CloudFront answers over 5 % with 5xx ("+d.what+").", above, 5, 3, quiet,
+			metric("AWS/CloudFront", "5xxErrorRate", "Average", 300, "DistributionId", ref(d.id+"Distribution"), "Region", "Global")))
 }
 
-func (m metrics) efs(name, statistic string, i int) cw.Metric {
-	return metric("AWS/EFS", name, statistic, 5, map[string]*string{"FileSystemId": m.s.systems[i].AttrFileSystemId()})
-}
-
-// cloudFront has its metrics in us-east-1 only, wherever the stack is.
-func (m metrics) cloudFront(name, statistic string, of door) cw.Metric {
-	return cw.NewMetric(&cw.MetricProps{
-		Namespace: jsii.String("AWS/CloudFront"), MetricName: &name, Statistic: &statistic, Period: awscdk.Duration_Minutes(jsii.Number(5)), Region: jsii.String("us-east-1"),
-		DimensionsMap: &map[string]*string{"DistributionId": of.distribution.DistributionId(), "Region": jsii.String("Global")},
-	})
+// storageAlarms looks at all file systems in one alarm, at the worst of them.
+func storageAlarms(stack awscdk.Stack, p *parameters, s storage) {
+	worst := func(function, name, statistic string) object {
+		var ids []string
+		queries := list{}
+		for i, fs := range s.systems {
+			ids = append(ids, "m"+strconv.Itoa(i))
+			queries = append(queries, query(ids[i], "AWS/EFS", name, statistic, 300, "FileSystemId", ref(fs)))
+		}
+		return object{"Metrics": append(list{expression(function + "([" + strings.Join(ids, ",") + "])")}, queries...)}
+	}
+	// A new file system has 2.1 TiB of credits; a tenth is half an hour at full speed.
+	only(p.when("IsBursting", equal("EfsThroughput", "bursting")),
+		alarm(stack, "EfsCredits", "EFS has used up nine tenths of its burst credits and will be slow: choose elastic.", below, 231e9, 3, quiet, worst("MIN", "BurstCreditBalance", "Minimum")))
+	alarm(stack, "EfsBusy", "EFS is at its limit of operations.", above, 95, 3, quiet, worst("MAX", "PercentIOLimit", "Maximum"))
+	if s.bucket {
+		alarm(stack, "S3Requests", "S3 requests run at more than S3RequestBudget a month.", above, ref("S3RequestBudget"), 3, quiet, requestDollars())
+	}
 }
 
 // requestDollars is what the S3 requests of the last hour would cost in a month.
-func (m metrics) requestDollars() cw.MathExpression {
-	using := map[string]cw.IMetric{}
-	var dear, cheap []string
-	for _, name := range []string{"PutRequests", "ListRequests", "PostRequests", "GetRequests", "HeadRequests"} {
-		id := strings.ToLower(strings.TrimSuffix(name, "Requests"))
-		using[id] = metric("AWS/S3", name, "Sum", 60, map[string]*string{"BucketName": m.s.bucket.BucketName(), "FilterId": jsii.String(requestMetrics)})
-		if id == "get" || id == "head" {
-			cheap = append(cheap, "FILL("+id+",0)")
-		} else {
-			dear = append(dear, "FILL("+id+",0)")
+func requestDollars() object {
+	dollars := func(f float64) string { return strconv.FormatFloat(f*prices.HoursPerMonth, 'f', -1, 64) }
+	queries := list{expression(fmt.Sprintf("(FILL(put,0)+FILL(list,0))*%s+(FILL(get,0)+FILL(head,0))*%s", dollars(prices.Of("s3.put")), dollars(prices.Of("s3.get"))))}
+	for _, name := range []string{"Put", "List", "Get", "Head"} {
+		queries = append(queries, query(strings.ToLower(name), "AWS/S3", name+"Requests", "Sum", 3600, "BucketName", ref("Blocks"), "FilterId", requestMetrics))
+	}
+	return object{"Metrics": queries}
+}
+
+func expression(text string) object { return object{"Id": "all", "Expression": text} }
+
+// query is a metric that an expression looks at.
+func query(id, space, name, statistic string, seconds int, dimensions ...any) object {
+	m := metric(space, name, statistic, seconds, dimensions...)
+	delete(m, "Statistic")
+	delete(m, "Period")
+	return object{"Id": id, "ReturnData": false, "MetricStat": object{"Metric": m, "Stat": statistic, "Period": seconds}}
+}
+
+// dashboard has three rows of three graphs. Its body is a text in which
+// CloudFormation puts names; "..." repeats what the metric above has there.
+func dashboard(stack awscdk.Stack, s storage) {
+	var widgets list
+	row := func(title string, graphs ...object) {
+		y := len(widgets) / 4 * 7
+		widgets = append(widgets, object{"type": "text", "x": 0, "y": y, "width": 24, "height": 1, "properties": object{"markdown": "## " + title}})
+		for i, g := range graphs {
+			widgets = append(widgets, object{"type": "metric", "x": 8 * i, "y": y + 1, "width": 8, "height": 6, "properties": g})
 		}
 	}
-	decimal := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-	return cw.NewMathExpression(&cw.MathExpressionProps{
-		Expression: jsii.String(fmt.Sprintf("%d*((%s)*%s+(%s)*%s)", prices.HoursPerMonth, strings.Join(dear, "+"), decimal(prices.Of("s3.put")), strings.Join(cheap, "+"), decimal(prices.Of("s3.get")))),
-		Label:      jsii.String("S3 requests, USD a month at this rate"), UsingMetrics: &using, Period: awscdk.Duration_Hours(jsii.Number(1)),
-	})
-}
+	graph := func(title, region, statistic string, metrics ...list) object {
+		return object{"title": title, "region": region, "stat": statistic, "period": 300, "metrics": metrics}
+	}
+	const here, global = "${AWS::Region}", "us-east-1"
+	balancer := func(name string) []list {
+		return []list{{"AWS/ApplicationELB", name, "LoadBalancer", "${B}", "TargetGroup", "${G}"}, {"...", "${A}"}}
+	}
+	cloudFront := func(name string) []list {
+		return []list{{"AWS/CloudFront", name, "Region", "Global", "DistributionId", "${GatewayDistribution}"}, {"...", "${ApiDistribution}"}}
+	}
+	efs := func(name string) (all []list) {
+		for i, fs := range s.systems {
+			m := list{"...", "${" + fs + "}"}
+			if i == 0 {
+				m = list{"AWS/EFS", name, "FileSystemId", m[1]}
+			}
+			all = append(all, m)
+		}
+		return all
+	}
+	row("Is it up?",
+		graph("Ready: gateway, API", here, "Minimum", balancer("HealthyHostCount")...),
+		graph("Errors of the nodes", here, "Sum", balancer("HTTPCode_Target_5XX_Count")...),
+		graph("Errors of CloudFront, %", global, "Average", cloudFront("5xxErrorRate")...))
+	row("Is it fast?",
+		graph("Seconds to answer, 99 %", here, "p99", balancer("TargetResponseTime")...),
+		graph("EFS: % of its operations", here, "Maximum", efs("PercentIOLimit")...),
+		graph("Requests to the nodes", here, "Sum", balancer("RequestCount")...))
+	storage := graph("EFS: metered bytes", here, "Sum", efs("MeteredIOBytes")...)
+	if s.bucket {
+		storage = object{"title": "S3 requests: dollars a month", "region": here, "annotations": object{"alarms": list{"${S3Requests.Arn}"}}}
+	}
+	row("What does it cost?", storage,
+		graph("Bytes to consumers", global, "Sum", cloudFront("BytesDownloaded")...),
+		graph("Requests of consumers", global, "Sum", cloudFront("Requests")...))
 
-func alarms(stack awscdk.Stack, p *parameters, m metrics, topic awssns.Topic) {
-	add := func(id, says string, what cw.IMetric, compare cw.ComparisonOperator, threshold any, times float64, missing cw.TreatMissingData) cw.CfnAlarm {
-		a := cw.NewAlarm(stack, jsii.String(id), &cw.AlarmProps{
-			AlarmDescription: &says, Metric: what, ComparisonOperator: compare, Threshold: jsii.Number(0), EvaluationPeriods: &times, TreatMissingData: missing,
-		})
-		c := a.Node().DefaultChild().(cw.CfnAlarm)
-		c.AddPropertyOverride(jsii.String("Threshold"), threshold)
-		c.SetAlarmActions(jsii.Strings(*topic.TopicArn()))
-		return c
+	body, err := json.Marshal(object{"widgets": widgets})
+	if err != nil {
+		panic(err) // texts and numbers
 	}
-	const (
-		above, below = cw.ComparisonOperator_GREATER_THAN_THRESHOLD, cw.ComparisonOperator_LESS_THAN_THRESHOLD
-		quiet, loud  = cw.TreatMissingData_NOT_BREACHING, cw.TreatMissingData_BREACHING
-	)
-	all := float64(3 * m.o.Nodes)
-	running := p.when("IsRunning", equal(ref(p.running), "1"))
-	for _, d := range []struct {
-		id, what string
-		door     door
-	}{{"Gateway", "gateway", m.e.gateway}, {"Api", "REST API", m.e.api}} {
-		add(d.id+"NotReady", "A task has not been ready for 10 minutes ("+d.what+"): look at its log.", m.balancer("HealthyHostCount", "Minimum", d.door), below, all, 10, loud).CfnOptions().SetCondition(running)
-		add(d.id+"Errors", "The "+d.what+" answers with errors (5xx).", m.balancer("HTTPCode_Target_5XX_Count", "Sum", d.door), above, 25, 5, quiet)
-		add(d.id+"EdgeErrors", "More than 5 % of what CloudFront answers for the "+d.what+" are errors (5xx).", regionless(m, d.door), above, 5, 3, quiet).
-			CfnOptions().SetCondition(p.when("SeesCloudFront", equal(awscdk.Aws_REGION(), "us-east-1")))
-	}
-	for i, fs := range m.s.systems {
-		id := *fs.Node().Id()
-		// A new file system has 2.1 TiB of credits; a tenth is 18 minutes at full speed.
-		add(id+"Credits", "EFS has used up nine tenths of its burst credits, and will be slow: store more, or choose elastic.", m.efs("BurstCreditBalance", "Minimum", i), below, 231e9, 3, quiet).
-			CfnOptions().SetCondition(p.when("IsBursting", equal(ref(p.throughput), "bursting")))
-		add(id+"Busy", "EFS is at its limit of operations.", m.efs("PercentIOLimit", "Maximum", i), above, 95, 3, quiet)
-	}
-	if m.s.bucket != nil {
-		add("S3Requests", "S3 requests run at more than S3RequestBudget a month.", m.requestDollars(), above, p.requestBudget.Value(), 3, quiet)
-	}
-}
-
-// regionless is CloudFront's rate of errors as an alarm takes it: alarms may not
-// name a region, and this one exists in us-east-1 only.
-func regionless(m metrics, of door) cw.Metric {
-	return metric("AWS/CloudFront", "5xxErrorRate", "Average", 5, map[string]*string{"DistributionId": of.distribution.DistributionId(), "Region": jsii.String("Global")})
-}
-
-func dashboard(stack awscdk.Stack, m metrics) {
-	title := func(text string) cw.IWidget {
-		return cw.NewTextWidget(&cw.TextWidgetProps{Markdown: jsii.String("## " + text), Width: jsii.Number(24), Height: jsii.Number(1)})
-	}
-	graph := func(text string, left ...cw.IMetric) cw.IWidget {
-		return cw.NewGraphWidget(&cw.GraphWidgetProps{Title: &text, Width: jsii.Number(8), Left: &left})
-	}
-	global := func(text string, left ...cw.IMetric) cw.IWidget {
-		return cw.NewGraphWidget(&cw.GraphWidgetProps{Title: &text, Width: jsii.Number(8), Left: &left, Region: jsii.String("us-east-1")})
-	}
-	var io, limits []cw.IMetric
-	for i := range m.s.systems {
-		io = append(io, m.efs("MeteredIOBytes", "Sum", i))
-		limits = append(limits, m.efs("PercentIOLimit", "Maximum", i))
-	}
-	g, a := m.e.gateway, m.e.api
-	cost := graph("EFS: metered bytes", io...)
-	if m.s.bucket != nil {
-		cost = graph("S3: dollars a month", m.requestDollars())
-	}
-	board := cw.NewDashboard(stack, jsii.String("Dashboard"), nil)
-	board.AddWidgets(title("Is it up?"))
-	board.AddWidgets(
-		graph("Ready", m.balancer("HealthyHostCount", "Minimum", g), m.balancer("HealthyHostCount", "Minimum", a)),
-		graph("Errors", m.balancer("HTTPCode_Target_5XX_Count", "Sum", g), m.balancer("HTTPCode_Target_5XX_Count", "Sum", a)),
-		global("CloudFront: errors, %", m.cloudFront("5xxErrorRate", "Average", g), m.cloudFront("5xxErrorRate", "Average", a)))
-	board.AddWidgets(title("Is it fast?"))
-	board.AddWidgets(
-		graph("Seconds to answer: half, 99 %", m.balancer("TargetResponseTime", "p50", g), m.balancer("TargetResponseTime", "p99", g)),
-		graph("EFS: % of its operations", limits...),
-		graph("Requests to the nodes", m.balancer("RequestCount", "Sum", g), m.balancer("RequestCount", "Sum", a)))
-	board.AddWidgets(title("What does it cost?"))
-	board.AddWidgets(
-		cost,
-		global("CloudFront: bytes to consumers", m.cloudFront("BytesDownloaded", "Sum", g)),
-		global("CloudFront: requests", m.cloudFront("Requests", "Sum", g), m.cloudFront("Requests", "Sum", a)))
+	resource(stack, "Dashboard", "AWS::CloudWatch::Dashboard", object{"DashboardBody": object{"Fn::Sub": list{string(body), object{
+		"B": attribute("Balancer", "LoadBalancerFullName"), "G": attribute("GatewayTargets", "TargetGroupFullName"), "A": attribute("ApiTargets", "TargetGroupFullName"),
+	}}}})
 }
 
 func budget(stack awscdk.Stack, p *parameters) {
-	tell := func(kind string, percent float64) map[string]any {
-		return map[string]any{
-			"notification": &awsbudgets.CfnBudget_NotificationProperty{NotificationType: &kind, ComparisonOperator: jsii.String("GREATER_THAN"), Threshold: &percent},
-			"subscribers":  []any{&awsbudgets.CfnBudget_SubscriberProperty{SubscriptionType: jsii.String("EMAIL"), Address: p.alarmEmail.ValueAsString()}},
+	tell := func(kind string, percent int) object {
+		return object{
+			"Notification": object{"NotificationType": kind, "ComparisonOperator": "GREATER_THAN", "Threshold": percent},
+			"Subscribers":  list{object{"SubscriptionType": "EMAIL", "Address": ref("AlarmEmail")}},
 		}
 	}
-	b := awsbudgets.NewCfnBudget(stack, jsii.String("Budget"), &awsbudgets.CfnBudgetProps{
-		Budget: &awsbudgets.CfnBudget_BudgetDataProperty{
-			BudgetType: jsii.String("COST"), TimeUnit: jsii.String("MONTHLY"),
-			BudgetLimit: &awsbudgets.CfnBudget_SpendProperty{Amount: p.monthlyBudget.ValueAsNumber(), Unit: jsii.String("USD")},
-		},
-		NotificationsWithSubscribers: []any{tell("ACTUAL", 80), tell("FORECASTED", 100)},
-	})
-	b.CfnOptions().SetCondition(p.given(p.monthlyBudget, "0"))
+	only(p.given("MonthlyBudget", "0"), resource(stack, "Budget", "AWS::Budgets::Budget", object{
+		"Budget":                       object{"BudgetType": "COST", "TimeUnit": "MONTHLY", "BudgetLimit": object{"Amount": ref("MonthlyBudget"), "Unit": "USD"}},
+		"NotificationsWithSubscribers": list{tell("ACTUAL", 80), tell("FORECASTED", 100)},
+	}))
 }
-
-func decimal(n int) string { return strconv.Itoa(n) }

@@ -12,20 +12,7 @@ import (
 
 // parameters are what a user may choose when the stack is launched or updated.
 type parameters struct {
-	stack awscdk.Stack
-
-	nodeImage, clusterImage, imageTag awscdk.CfnParameter
-	size, running                     awscdk.CfnParameter
-	zones                             [3]awscdk.CfnParameter
-	copies, gatewayNoFetch            awscdk.CfnParameter
-	throughput, mibps, backups        awscdk.CfnParameter
-	cacheSize                         awscdk.CfnParameter
-	gatewayDomain, apiDomain          awscdk.CfnParameter
-	certificate, priceClass, webACL   awscdk.CfnParameter
-	prefixList                        awscdk.CfnParameter
-	logDays, alarmEmail               awscdk.CfnParameter
-	requestBudget, monthlyBudget      awscdk.CfnParameter
-
+	stack      awscdk.Stack
 	conditions map[string]awscdk.CfnCondition
 }
 
@@ -46,63 +33,58 @@ var sizes = []size{
 
 func newParameters(stack awscdk.Stack, o Options) *parameters {
 	p := &parameters{stack: stack, conditions: map[string]awscdk.CfnCondition{}}
-	text := func(id, value, description string, pattern string, accepted ...string) awscdk.CfnParameter {
-		props := &awscdk.CfnParameterProps{Type: jsii.String("String"), Default: value, Description: jsii.String(description)}
-		if len(accepted) > 0 {
-			props.AllowedValues = jsii.Strings(accepted...)
-		}
-		if pattern != "" {
-			props.AllowedPattern = jsii.String(pattern)
-			props.ConstraintDescription = jsii.String("See the description of " + id + ".")
-		}
-		return awscdk.NewCfnParameter(stack, jsii.String(id), props)
+	add := func(id, kind string, value any, description string, props awscdk.CfnParameterProps) {
+		props.Type, props.Default, props.Description = &kind, value, &description
+		awscdk.NewCfnParameter(stack, &id, &props)
 	}
-	number := func(id string, value, least, most float64, description string) awscdk.CfnParameter {
-		return awscdk.NewCfnParameter(stack, jsii.String(id), &awscdk.CfnParameterProps{
-			Type: jsii.String("Number"), Default: value, MinValue: &least, MaxValue: &most, Description: jsii.String(description),
-		})
+	text := func(id, value, description, pattern string) {
+		add(id, "String", value, description, awscdk.CfnParameterProps{AllowedPattern: &pattern})
+	}
+	oneOf := func(id, value, description string, accepted ...string) {
+		add(id, "String", value, description, awscdk.CfnParameterProps{AllowedValues: jsii.Strings(accepted...)})
+	}
+	number := func(id string, value, least, most float64, description string) {
+		add(id, "Number", value, description, awscdk.CfnParameterProps{MinValue: &least, MaxValue: &most})
 	}
 
-	const image = `^$|^[a-z0-9][a-zA-Z0-9._/:@-]+$`
-	p.imageTag = text("ImageTag", Version, "Tag (release) of both images in this account's ECR, repositories ipfs-aws and cluster-aws. Change it to upgrade.", `^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	p.nodeImage = text("NodeImage", "", "Image of the node, with its registry. Empty: ipfs-aws in this account's ECR. Another registry must let anybody pull.", image)
-	p.clusterImage = text("ClusterImage", "", "The same of the sidecar. Empty: cluster-aws in this account's ECR.", image)
-
+	for _, image := range [][2]string{{"NodeImage", "ipfs-aws"}, {"ClusterImage", "cluster-aws"}} {
+		add(image[0], "String", nil, "Where image "+image[1]+" is: its registry, then "+image[1]+":"+Version+". Your ECR (infra/README.md), or a registry where anybody may pull. Change it to upgrade.",
+			awscdk.CfnParameterProps{AllowedPattern: jsii.String("^[^ ]+[:@][^ /]+$")})
+	}
 	var names, costs []string
 	for _, s := range sizes {
 		vcpu, gb := float64(s.CPU)/1024, float64(s.Memory)/1024
 		names = append(names, s.Name)
-		costs = append(costs, fmt.Sprintf("%s %g vCPU, %g GB ($%.0f)", s.Name, vcpu, gb, prices.TaskMonth(o.architecture(), vcpu, gb)))
+		costs = append(costs, fmt.Sprintf("%s %g vCPU, %g GB, $%.0f", s.Name, vcpu, gb, prices.TaskMonth(o.architecture(), vcpu, gb)))
 	}
-	p.size = text("TaskSize", "medium", "Size of a task, and what it costs a month: "+strings.Join(costs, ", ")+fmt.Sprintf(". There are %d tasks.", 3*o.Nodes), "", names...)
-	p.running = number("TasksPerNode", 1, 0, 1, "1: the nodes run. 0: they are stopped, for a restore or to save money; nothing is lost.")
+	oneOf("TaskSize", "medium", fmt.Sprintf("Of each of the %d tasks, a month: %s.", 3*o.Nodes, strings.Join(costs, "; ")), names...)
+	number("TasksPerNode", 1, 0, 1, "0 stops all nodes, for a restore or to save money; nothing is lost.")
 	for i, z := range o.Zones {
-		p.zones[i] = number("Zone"+string(rune('A'+i)), float64(z), 0, maxZone, "Which of the region's zones, counted from 0, is the stack's. Never change it in a stack that has content.")
+		number("Zone"+letters[i], float64(z), 0, maxZone, "Which of the region's zones, from 0. Never change it where there is content.")
 	}
+	oneOf("Copies", "all", "On how many nodes a pin is kept, unless it says otherwise; storage is paid for each. Zones differ.", "all", "1", "2", "3")
+	oneOf("GatewayNoFetch", "false", "true: the gateway serves only what its node has, so that strangers fill neither disk nor bill.", "false", "true")
+	text("CacheSize", "8GiB", "Of what was read, on each task's own disk; 20 GiB are free.", "^[0-9]+(MiB|GiB)$")
 
-	p.copies = text("Copies", "all", "On how many nodes a pin is kept unless it says otherwise. Storage is paid for each copy. Fewer than all spreads them over zones.", "", "all", "1", "2", "3")
-	p.gatewayNoFetch = text("GatewayNoFetch", "false", "false: the gateway fetches from the network what no node of this stack has, as IPFS gateways do. true: it serves only what its own node has, so nobody can fill disk and bill.", "", "false", "true")
-	p.cacheSize = text("CacheSize", "8GiB", "Of what was read, kept on the disk of each task (20 GiB are free) so that storage is not asked again.", `^[0-9]+(MiB|GiB)$`)
+	oneOf("EfsThroughput", o.Throughput, fmt.Sprintf("bursting: free, 50 KiB/s per GiB stored. elastic: read %s, written %s. provisioned: %s.",
+		prices.Say("efs.elastic.read.gb"), prices.Say("efs.elastic.write.gb"), prices.Say("efs.provisioned.mibps-month")), "bursting", "elastic", "provisioned")
+	number("EfsProvisionedMiBps", float64(o.MiBps), 0, 1024, fmt.Sprintf("MiB/s of each file system, %s, if provisioned; else 0.", prices.Say("efs.provisioned.mibps-month")))
+	oneOf("EfsBackups", "ENABLED", "Daily backups of EFS, "+prices.Say("efs.backup.gb-month")+".", "ENABLED", "DISABLED")
 
-	p.throughput = text("EfsThroughput", o.Throughput, fmt.Sprintf("bursting: in the price of storage, 50 KiB/s per GiB stored. elastic: as needed; read %s, written %s. provisioned: %s and file system.",
-		prices.Say("efs.elastic.read.gb"), prices.Say("efs.elastic.write.gb"), prices.Say("efs.provisioned.mibps-month")), "", "bursting", "elastic", "provisioned")
-	p.mibps = number("EfsProvisionedMiBps", float64(o.MiBps), 0, 1024, fmt.Sprintf("MiB/s of each file system with provisioned throughput, %s: 0 with any other.", prices.Say("efs.provisioned.mibps-month")))
-	p.backups = text("EfsBackups", "ENABLED", "Daily backups of EFS, kept 35 days; "+prices.Say("efs.backup.gb-month")+".", "", "ENABLED", "DISABLED")
+	const domain = "^$|^[a-z0-9.-]+[.][a-z]{2,}$"
+	text("GatewayDomain", o.GatewayDomain, "Own domain of the gateway. Empty: CloudFront's.", domain)
+	text("ApiDomain", o.APIDomain, "Own domain of the REST API. Empty: CloudFront's.", domain)
+	text("CertificateArn", o.Certificate, "ACM certificate for the domains, in us-east-1. Free.", "^$|^arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/[0-9a-f-]+$")
+	oneOf("PriceClass", "PriceClass_All", "Where CloudFront serves from. 100: North America and Europe, "+prices.Say("cloudfront.gb")+". All: more elsewhere.", "PriceClass_All", "PriceClass_200", "PriceClass_100")
+	text("ApiWebAclArn", "", fmt.Sprintf("AWS WAF web ACL (global) for the REST API. Empty: none. %s, %s, %s, a month.", prices.Say("waf.acl-month"), prices.Say("waf.rule-month"), prices.Say("waf.request")), "^$|^arn:aws[a-z-]*:wafv2:us-east-1:.+$")
+	text("CloudFrontPrefixList", "", "ID of com.amazonaws.global.cloudfront.origin-facing here. Empty: the known one.", "^$|^pl-[0-9a-f]+$")
 
-	const domain = `^$|^([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z]{2,}$`
-	p.gatewayDomain = text("GatewayDomain", o.GatewayDomain, "Own domain of the gateway. Empty: CloudFront's. Point it to the distribution (CNAME or alias).", domain)
-	p.apiDomain = text("ApiDomain", o.APIDomain, "Own domain of the REST API, likewise.", domain)
-	p.certificate = text("CertificateArn", o.Certificate, "ACM certificate in us-east-1 for the own domains. ACM's are free.", `^$|^arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/[0-9a-f-]+$`)
-	p.priceClass = text("PriceClass", "PriceClass_All", "Where CloudFront serves from. All: everywhere, "+prices.Say("cloudfront.gb")+" and up. 100: North America and Europe, the cheapest.", "", "PriceClass_All", "PriceClass_200", "PriceClass_100")
-	p.webACL = text("ApiWebAclArn", "", fmt.Sprintf("AWS WAF web ACL (global) for the REST API. Empty: none. %s, %s, %s.", prices.Say("waf.acl-month"), prices.Say("waf.rule-month"), prices.Say("waf.request")), `^$|^arn:aws[a-z-]*:wafv2:us-east-1:.+$`)
-	p.prefixList = text("CloudFrontPrefixList", "", "ID of com.amazonaws.global.cloudfront.origin-facing in this region. Empty: the one this template knows.", `^$|^pl-[0-9a-f]+$`)
-
-	p.logDays = text("LogDays", "30", "How many days logs are kept. Taking them in: "+prices.Say("cloudwatch.logs.gb")+".", "", "7", "14", "30", "90", "365")
-	p.alarmEmail = text("AlarmEmail", "", "Where alarms are sent; the address gets a mail to confirm. Empty: nowhere.", `^$|^[^@ ]+@[^@ ]+$`)
+	oneOf("LogDays", "30", "Days that logs are kept. "+prices.Say("cloudwatch.logs.gb")+".", "7", "14", "30", "90", "365")
+	text("AlarmEmail", "", "Where alarms go, after a mail to confirm. Empty: nowhere.", "^$|^[^@ ]+@[^@ ]+$")
 	if o.Storage == S3 {
-		p.requestBudget = number("S3RequestBudget", 20, 1, 1000000, "USD a month that S3 requests may cost: an alarm says when they run at more.")
+		number("S3RequestBudget", 20, 1, 1000000, "USD a month; an alarm when S3 requests run at more.")
 	}
-	p.monthlyBudget = number("MonthlyBudget", 0, 0, 10000000, "USD a month that the whole account may cost: AWS Budgets writes to AlarmEmail at 80 % and at a forecast of 100 %. 0: no budget. Free of charge.")
+	number("MonthlyBudget", 0, 0, 10000000, "USD a month of the whole account; a mail to AlarmEmail at 80 %. 0: none. Free.")
 	p.rules()
 	return p
 }
@@ -115,48 +97,34 @@ func (p *parameters) rules() {
 			Assertions: &[]*awscdk.CfnRuleAssertion{{Assert: must, AssertDescription: jsii.String(says)}},
 		})
 	}
-	differ := func(a, b awscdk.CfnParameter) awscdk.ICfnConditionExpression { return not(equal(ref(a), *ref(b))) }
 	rule("ZonesDiffer", "ZoneA, ZoneB and ZoneC must differ: each zone has its own subnets, storage and tasks.", awscdk.Fn_ConditionAnd(
-		differ(p.zones[0], p.zones[1]), differ(p.zones[1], p.zones[2]), differ(p.zones[0], p.zones[2])))
-	rule("ThroughputHasMiBps", "EfsThroughput provisioned needs EfsProvisionedMiBps, and no other has it.", not(awscdk.Fn_ConditionOr(
-		awscdk.Fn_ConditionAnd(equal(ref(p.throughput), "provisioned"), equal(ref(p.mibps), "0")),
-		awscdk.Fn_ConditionAnd(not(equal(ref(p.throughput), "provisioned")), not(equal(ref(p.mibps), "0"))))))
-	rule("DomainHasCertificate", "GatewayDomain and ApiDomain need CertificateArn, of an ACM certificate in us-east-1.", awscdk.Fn_ConditionOr(
-		not(equal(ref(p.certificate), "")),
-		awscdk.Fn_ConditionAnd(equal(ref(p.gatewayDomain), ""), equal(ref(p.apiDomain), ""))))
-	rule("BudgetHasAddress", "MonthlyBudget needs AlarmEmail to write to.", awscdk.Fn_ConditionOr(
-		equal(ref(p.monthlyBudget), "0"), not(equal(ref(p.alarmEmail), ""))))
+		not(same("ZoneA", "ZoneB")), not(same("ZoneB", "ZoneC")), not(same("ZoneA", "ZoneC"))))
+	rule("ThroughputHasMiBps", "EfsThroughput provisioned needs EfsProvisionedMiBps; any other must have 0.", awscdk.Fn_ConditionOr(
+		awscdk.Fn_ConditionAnd(equal("EfsThroughput", "provisioned"), not(equal("EfsProvisionedMiBps", "0"))),
+		awscdk.Fn_ConditionAnd(not(equal("EfsThroughput", "provisioned")), equal("EfsProvisionedMiBps", "0"))))
+	rule("DomainHasCertificate", "GatewayDomain and ApiDomain need CertificateArn.", awscdk.Fn_ConditionOr(
+		not(equal("CertificateArn", "")), awscdk.Fn_ConditionAnd(equal("GatewayDomain", ""), equal("ApiDomain", ""))))
+	rule("BudgetHasAddress", "MonthlyBudget needs AlarmEmail.", awscdk.Fn_ConditionOr(equal("MonthlyBudget", "0"), not(equal("AlarmEmail", ""))))
 }
 
 // given is a condition that holds when a parameter is not the empty value.
-func (p *parameters) given(a awscdk.CfnParameter, empty string) awscdk.CfnCondition {
-	return p.when("Has"+*a.Node().Id(), not(equal(ref(a), empty)))
+func (p *parameters) given(parameter, empty string) awscdk.CfnCondition {
+	return p.when("Has"+parameter, not(equal(parameter, empty)))
 }
 
 func (p *parameters) when(id string, holds awscdk.ICfnConditionExpression) awscdk.CfnCondition {
 	if p.conditions[id] == nil {
-		p.conditions[id] = awscdk.NewCfnCondition(p.stack, jsii.String(id), &awscdk.CfnConditionProps{Expression: holds})
+		p.conditions[id] = awscdk.NewCfnCondition(p.stack, &id, &awscdk.CfnConditionProps{Expression: holds})
 	}
 	return p.conditions[id]
 }
 
-// choose is one of two values in a template. nil leaves the property out.
-func choose(c awscdk.CfnCondition, yes, no any) awscdk.IResolvable {
-	if no == nil {
-		no = awscdk.Aws_NO_VALUE()
-	}
-	return awscdk.Fn_ConditionIf(c.LogicalId(), yes, no)
+func equal(parameter, value string) awscdk.ICfnConditionExpression {
+	return awscdk.Fn_ConditionEquals(ref(parameter), value)
 }
 
-func chooseText(c awscdk.CfnCondition, yes, no any) *string {
-	return awscdk.Token_AsString(choose(c, yes, no), nil)
-}
-
-// ref is the value of a parameter of any type.
-func ref(p awscdk.CfnParameter) *string { return awscdk.Token_AsString(p.Value(), nil) }
-
-func equal(a *string, b string) awscdk.ICfnConditionExpression {
-	return awscdk.Fn_ConditionEquals(a, b)
+func same(a, b string) awscdk.ICfnConditionExpression {
+	return awscdk.Fn_ConditionEquals(ref(a), ref(b))
 }
 
 func not(c awscdk.ICfnConditionExpression) awscdk.ICfnConditionExpression {

@@ -21,27 +21,21 @@ const StackName = "ipfs"
 // NewApp is a CDK app that writes small templates and checks them. outdir may be
 // empty. Feature flags are set here and not in cdk.json, which is read by the cdk
 // command only.
-func NewApp(outdir string) awscdk.App {
+func NewApp(outdir string, validate bool) awscdk.App {
 	props := &awscdk.AppProps{
 		AnalyticsReporting: jsii.Bool(false),
 		TreeMetadata:       jsii.Bool(false),
 		PostCliContext: &map[string]any{
-			"aws:cdk:enable-path-metadata":                                                               false,
-			"aws:cdk:enable-asset-metadata":                                                              false,
-			"@aws-cdk/aws-iam:minimizePolicies":                                                          true,
-			"@aws-cdk/aws-ecs:arnFormatIncludesClusterName":                                              true,
-			"@aws-cdk/aws-ecs:disableExplicitDeploymentControllerForCircuitBreaker":                      true,
-			"@aws-cdk/aws-ecs:removeDefaultDeploymentAlarm":                                              true,
-			"@aws-cdk/aws-ecs:reduceEc2FargateCloudWatchPermissions":                                     true,
-			"@aws-cdk/aws-cloudfront:defaultSecurityPolicyTLSv1.2_2021":                                  true,
-			"@aws-cdk/aws-elasticloadbalancingV2:albDualstackWithoutPublicIpv4SecurityGroupRulesDefault": true,
+			"aws:cdk:enable-path-metadata": false,
 		},
 	}
 	if outdir != "" {
 		props.Outdir = jsii.String(outdir)
 	}
 	app := awscdk.NewApp(props)
-	awscdk.Validations_Of(app).AddPlugins(awscdk.NewCloudFormationValidatePlugin(nil))
+	if validate {
+		awscdk.Validations_Of(app).AddPlugins(awscdk.NewCloudFormationValidatePlugin(nil))
+	}
 	return app
 }
 
@@ -53,11 +47,10 @@ func New(app awscdk.App, name string, o Options) awscdk.Stack {
 		SuppressTemplateIndentation: jsii.Bool(true),
 	})
 	p := newParameters(stack, o)
-	net := newNetwork(stack, o, p)
-	store := newStorage(stack, o, p, net)
-	nodes := newNodes(stack, o, p, net, store)
-	edge := newEdge(stack, p, net, nodes)
-	observe(stack, o, p, store, nodes, edge)
-	suppress(stack)
+	mappings(stack, o)
+	taskSubnet := newNetwork(stack, o, p)
+	store := newStorage(stack, o, p)
+	newNodes(stack, o, store, taskSubnet)
+	observe(stack, o, p, store, newEdge(stack, p))
 	return stack
 }

@@ -24,7 +24,7 @@ func run(words []string) error {
 		return err // before a second is spent on starting the CDK
 	}
 	defer jsii.Close()
-	app := infra.NewApp("")
+	app := infra.NewApp("", true)
 	o, err := infra.Parse(func(key string) string {
 		v := app.Node().TryGetContext(&key)
 		if v == nil {
