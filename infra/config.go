@@ -118,6 +118,8 @@ func Parse(context func(key string) string, words []string) (Options, error) {
 		wrong = append(wrong, "a domain needs a certificate: add certificate=ARN, of an ACM certificate in us-east-1 that covers it")
 	case o.GatewayDomain+o.APIDomain == "" && o.Certificate != "":
 		bad("certificate", "no domain to go with it: add gateway-domain or api-domain")
+	case (o.GatewayDomain == "") != (o.APIDomain == ""):
+		wrong = append(wrong, "gateway-domain and api-domain go together: each distribution has its own")
 	case o.GatewayDomain != "" && o.GatewayDomain == o.APIDomain:
 		bad("api-domain", "must differ from gateway-domain, since each has a distribution of its own")
 	}

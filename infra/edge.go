@@ -2,6 +2,7 @@ package infra
 
 import (
 	_ "embed"
+	"regexp"
 	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -28,14 +29,16 @@ func newEdge(stack awscdk.Stack, p *parameters) []door {
 	})
 	doors := []door{
 		{id: "Gateway", what: "gateway", listen: edgeGatewayPort, port: gatewayPort, health: nodeHealthPort, container: nodeContainer,
-			behavior: gatewayBehavior(stack)},
+			behavior: gatewayBehavior(stack),
+			// What is not found now may be a second later.
+			distribution: object{"CustomErrorResponses": list{forget(404), forget(504)}}},
 		{id: "Api", what: "REST API", listen: edgeAPIPort, port: apiPort, health: clusterHealthPort, container: clusterContainer,
 			// HTTPS only: who is redirected has sent the password in the clear already.
 			behavior: object{
 				"ViewerProtocolPolicy": "https-only", "Compress": false, "CachePolicyId": cachingDisabled, "OriginRequestPolicyId": allViewer,
 				"AllowedMethods": list{"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"},
 			},
-			distribution: object{"WebACLId": choose(p.given("ApiWebAclArn", ""), ref("ApiWebAclArn"), nil)}},
+			distribution: object{"WebACLId": ref("ApiWebAclArn")}},
 	}
 	for _, d := range doors {
 		behind(stack, d)
@@ -78,7 +81,7 @@ func distribution(stack awscdk.Stack, p *parameters, d door) {
 	after(resource(stack, d.id+"Origin", "AWS::CloudFront::VpcOrigin", object{"VpcOriginEndpointConfig": object{
 		"Name": sub("${AWS::StackName}-" + d.id), "Arn": ref("Balancer"), "HTTPPort": d.listen, "OriginProtocolPolicy": "http-only",
 	}}), "InternetOfVpc", d.id+"Listener")
-	own := p.given(d.id+"Domain", "")
+	own := p.given("CertificateArn", "")
 	d.behavior["TargetOriginId"] = "balancer"
 	config := object{
 		"Enabled": true, "Comment": sub("${AWS::StackName} " + d.id), "HttpVersion": "http2and3", "IPV6Enabled": true, "PriceClass": ref("PriceClass"),
@@ -86,8 +89,6 @@ func distribution(stack awscdk.Stack, p *parameters, d door) {
 			"VpcOriginId": attribute(d.id+"Origin", "Id"), "OriginReadTimeout": 60, "OriginKeepaliveTimeout": 60,
 		}}},
 		"DefaultCacheBehavior": d.behavior,
-		// An error is not repeated after its reason is gone.
-		"CustomErrorResponses": list{forget(404), forget(502), forget(503), forget(504)},
 		"Aliases":              choose(own, list{ref(d.id + "Domain")}, nil),
 		"ViewerCertificate": choose(own, object{
 			"AcmCertificateArn": ref("CertificateArn"), "SslSupportMethod": "sni-only", "MinimumProtocolVersion": "TLSv1.2_2021",
@@ -103,6 +104,8 @@ func forget(code int) object { return object{"ErrorCode": code, "ErrorCachingMin
 
 //go:embed accept.js
 var acceptFunction string
+
+var comments = regexp.MustCompile(`(?m)^//.*\n`)
 
 // gatewayBehavior caches what the node says may be cached and as long as it says:
 // immutable content for a year, names for their time to live, the rest not at all.
@@ -125,7 +128,7 @@ func gatewayBehavior(stack awscdk.Stack) object {
 		},
 	}})
 	resource(stack, "Accept", "AWS::CloudFront::Function", object{
-		"Name": sub("${AWS::StackName}-accept"), "AutoPublish": true, "FunctionCode": acceptFunction,
+		"Name": sub("${AWS::StackName}-accept"), "AutoPublish": true, "FunctionCode": comments.ReplaceAllString(acceptFunction, ""),
 		"FunctionConfig": object{"Comment": "Accept, for the cache", "Runtime": "cloudfront-js-2.0"},
 	})
 	return object{

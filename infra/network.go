@@ -34,8 +34,8 @@ func zone(i int) object {
 // newNetwork makes a VPC with a public and a private subnet in each zone. The
 // balancer and EFS are in the private ones, tasks where egress says: subnet
 // names the kind of theirs, Public or Private.
-func newNetwork(stack awscdk.Stack, o Options, p *parameters) (taskSubnet string) {
-	resource(stack, "Vpc", "AWS::EC2::VPC", object{"CidrBlock": network, "EnableDnsHostnames": true, "EnableDnsSupport": true, "Tags": named("")})
+func newNetwork(stack awscdk.Stack, o Options) (taskSubnet string) {
+	resource(stack, "Vpc", "AWS::EC2::VPC", object{"CidrBlock": network, "EnableDnsHostnames": true, "EnableDnsSupport": true})
 	resource(stack, "Internet", "AWS::EC2::InternetGateway", object{})
 	resource(stack, "InternetOfVpc", "AWS::EC2::VPCGatewayAttachment", object{"VpcId": ref("Vpc"), "InternetGatewayId": ref("Internet")})
 
@@ -50,7 +50,7 @@ func newNetwork(stack awscdk.Stack, o Options, p *parameters) (taskSubnet string
 	subnet := func(kind string, i, block int, routes object) {
 		id := kind + letters[i]
 		resource(stack, id, "AWS::EC2::Subnet", object{
-			"VpcId": ref("Vpc"), "AvailabilityZone": zone(i), "CidrBlock": fmt.Sprintf("10.0.%d.0/20", 16*block), "Tags": named(" " + id),
+			"VpcId": ref("Vpc"), "AvailabilityZone": zone(i), "CidrBlock": fmt.Sprintf("10.0.%d.0/20", 16*block),
 		})
 		resource(stack, id+"Routes", "AWS::EC2::SubnetRouteTableAssociation", object{"SubnetId": ref(id), "RouteTableId": routes})
 	}
@@ -75,7 +75,7 @@ func newNetwork(stack awscdk.Stack, o Options, p *parameters) (taskSubnet string
 	resource(stack, "S3Endpoint", "AWS::EC2::VPCEndpoint", object{
 		"VpcId": ref("Vpc"), "ServiceName": sub("com.amazonaws.${AWS::Region}.s3"), "RouteTableIds": tables, "VpcEndpointType": "Gateway",
 	})
-	groups(stack, o, p)
+	groups(stack, o)
 	if o.Egress == "nat" {
 		return "Private"
 	}
@@ -83,15 +83,19 @@ func newNetwork(stack awscdk.Stack, o Options, p *parameters) (taskSubnet string
 }
 
 // groups: CloudFront → balancer → tasks → storage; the world → swarm port.
-func groups(stack awscdk.Stack, o Options, p *parameters) {
+func groups(stack awscdk.Stack, o Options) {
 	rule := func(protocol string, from, to int, peer string, value any) object {
-		return object{"IpProtocol": protocol, "FromPort": from, "ToPort": to, peer: value, "Description": fmt.Sprint(from)}
+		return object{"IpProtocol": protocol, "FromPort": from, "ToPort": to, peer: value}
 	}
 	group := func(id, what string, in list, out ...any) {
-		resource(stack, id, "AWS::EC2::SecurityGroup", object{"VpcId": ref("Vpc"), "GroupDescription": what, "SecurityGroupIngress": in, "SecurityGroupEgress": out})
+		properties := object{"VpcId": ref("Vpc"), "GroupDescription": what, "SecurityGroupIngress": in}
+		if len(out) > 0 { // else anything may go out
+			properties["SecurityGroupEgress"] = out
+		}
+		resource(stack, id, "AWS::EC2::SecurityGroup", properties)
 	}
 	group("BalancerGroup", "From CloudFront, to tasks",
-		list{rule("tcp", edgeGatewayPort, edgeAPIPort, "SourcePrefixListId", cloudFrontPrefixList(stack, p))},
+		list{rule("tcp", edgeGatewayPort, edgeAPIPort, "SourcePrefixListId", cloudFrontPrefixList(stack))},
 		rule("tcp", gatewayPort, clusterHealthPort, "CidrIp", network))
 
 	in := list{}
@@ -104,19 +108,18 @@ func groups(stack awscdk.Stack, o Options, p *parameters) {
 		in = append(in, rule("udp", swarmPort, swarmPort, "CidrIp", swarm))
 	}
 	in = append(in, rule("tcp", swarmPort, swarmPort, "CidrIp", swarm))
-	group("TaskGroup", "Swarm, and what balancer and peers need", in, object{"IpProtocol": "-1", "CidrIp": "0.0.0.0/0", "Description": "peers are anywhere"})
+	group("TaskGroup", "Swarm, and what balancer and peers need", in)
 	// Apart from the group, since a group cannot name itself.
 	peers := rule("tcp", clusterPort, clusterPort, "SourceSecurityGroupId", ref("TaskGroup"))
 	peers["GroupId"] = ref("TaskGroup")
 	resource(stack, "TaskGroupPeers", "AWS::EC2::SecurityGroupIngress", peers)
 
-	group("StorageGroup", "EFS, from tasks", list{rule("tcp", nfsPort, nfsPort, "SourceSecurityGroupId", ref("TaskGroup"))},
-		object{"IpProtocol": "icmp", "FromPort": 252, "ToPort": 86, "CidrIp": "255.255.255.255/32", "Description": "nothing"})
+	group("StorageGroup", "EFS, from tasks", list{rule("tcp", nfsPort, nfsPort, "SourceSecurityGroupId", ref("TaskGroup"))})
 }
 
 // cloudFrontPrefixList is the list of addresses from which CloudFront speaks to
 // origins. Every region has its own ID for it, and CloudFormation cannot look it up.
-func cloudFrontPrefixList(stack awscdk.Stack, p *parameters) object {
+func cloudFrontPrefixList(stack awscdk.Stack) object {
 	known := map[string]*map[string]any{}
 	for region, id := range map[string]string{
 		"ap-northeast-1": "pl-58a04531", "ap-northeast-2": "pl-22a6434b", "ap-northeast-3": "pl-31a14458", "ap-south-1": "pl-9aa247f3",
@@ -127,9 +130,5 @@ func cloudFrontPrefixList(stack awscdk.Stack, p *parameters) object {
 		known[region] = &map[string]any{"Id": id}
 	}
 	awscdk.NewCfnMapping(stack, jsii.String("PrefixLists"), &awscdk.CfnMappingProps{Mapping: &known})
-	return choose(p.given("CloudFrontPrefixList", ""), ref("CloudFrontPrefixList"), look("PrefixLists", ref("AWS::Region"), "Id"))
-}
-
-func named(suffix string) list {
-	return list{object{"Key": "Name", "Value": sub("${AWS::StackName}" + suffix)}}
+	return look("PrefixLists", ref("AWS::Region"), "Id")
 }

@@ -36,9 +36,8 @@ func newNodes(stack awscdk.Stack, o Options, s storage, taskSubnet string) {
 // service runs the task of one node, in the zone of its storage.
 func service(stack awscdk.Stack, o Options, n Named, taskSubnet string) {
 	resource(stack, n.ID+"Name", "AWS::ServiceDiscovery::Service", object{
-		"Name":                    n.Name,
-		"DnsConfig":               object{"NamespaceId": ref("Namespace"), "DnsRecords": list{object{"Type": "A", "TTL": 10}}},
-		"HealthCheckCustomConfig": object{"FailureThreshold": 1},
+		"Name":      n.Name,
+		"DnsConfig": object{"NamespaceId": ref("Namespace"), "DnsRecords": list{object{"Type": "A", "TTL": 10}}},
 	})
 	public := "DISABLED"
 	if o.Egress == "public" {
@@ -46,7 +45,7 @@ func service(stack awscdk.Stack, o Options, n Named, taskSubnet string) {
 	}
 	after(resource(stack, n.ID, "AWS::ECS::Service", object{
 		"Cluster": ref("Cluster"), "TaskDefinition": ref(n.ID + "Task"), "DesiredCount": ref("TasksPerNode"),
-		"LaunchType": "FARGATE", "PlatformVersion": "1.4.0", "PropagateTags": "SERVICE",
+		"LaunchType": "FARGATE",
 		// Stop before start: two tasks cannot have one repo. If the new one does not
 		// come up, the old one comes back.
 		"AvailabilityZoneRebalancing": "DISABLED",
@@ -79,13 +78,13 @@ func taskDefinition(stack awscdk.Stack, o Options, n Named) {
 	}
 	node := container(nodeContainer, "ipfs-aws", "Node", nodeSettings(o, n), secretsOf(o, nodeContainer))
 	node["MountPoints"] = list{mount("repo", repoPath), mount("cache", cachePath)}
-	node["PortMappings"] = list{tcp(gatewayPort), tcp(nodeHealthPort), tcp(swarmPort)}
+	node["PortMappings"] = list{tcp(gatewayPort), tcp(swarmPort)}
 	if !o.Private {
 		node["PortMappings"] = append(node["PortMappings"].(list), object{"ContainerPort": swarmPort, "Protocol": "udp"})
 	}
 	sidecar := container(clusterContainer, "cluster-aws", "Cluster", clusterSettings(o, n), secretsOf(o, clusterContainer))
 	sidecar["MountPoints"] = list{mount("pinset", pinsetPath)}
-	sidecar["PortMappings"] = list{tcp(apiPort), tcp(clusterPort), tcp(clusterHealthPort)}
+	sidecar["PortMappings"] = list{tcp(apiPort)}
 	sidecar["DependsOn"] = list{object{"ContainerName": nodeContainer, "Condition": "HEALTHY"}}
 
 	resource(stack, n.ID+"Task", "AWS::ECS::TaskDefinition", object{
@@ -104,12 +103,12 @@ func taskDefinition(stack awscdk.Stack, o Options, n Named) {
 func container(name, program, kind string, settings object, secrets list) object {
 	c := object{
 		"Name": name, "Image": ref(kind + "Image"), "Memory": look("Sizes", ref("TaskSize"), kind),
-		"Essential": true, "StopTimeout": 120,
+		"StopTimeout":            120,
 		"ReadonlyRootFilesystem": true, "LinuxParameters": object{"Capabilities": object{"Drop": list{"ALL"}}},
 		"Environment": environment(settings),
-		"HealthCheck": object{"Command": list{"CMD", program, "health", "--live"}, "Interval": 10, "Timeout": 5, "Retries": 10, "StartPeriod": 300},
+		"HealthCheck": object{"Command": list{"CMD", program, "health", "--live"}, "Interval": 10, "Retries": 10, "StartPeriod": 300},
 		"LogConfiguration": object{"LogDriver": "awslogs", "Options": object{
-			"awslogs-group": ref(kind + "Logs"), "awslogs-region": ref("AWS::Region"), "awslogs-stream-prefix": "task", "mode": "non-blocking",
+			"awslogs-group": ref(kind + "Logs"), "awslogs-region": ref("AWS::Region"), "awslogs-stream-prefix": "task",
 		}},
 	}
 	if len(secrets) > 0 {
@@ -120,20 +119,17 @@ func container(name, program, kind string, settings object, secrets list) object
 
 // nodeSettings are docs/settings.md's.
 func nodeSettings(o Options, n Named) object {
-	swarm := "/ip4/0.0.0.0/tcp/4001"
-	if !o.Private { // a private network has no QUIC
-		swarm += ",/ip4/0.0.0.0/udp/4001/quic-v1"
-	}
 	env := object{
 		"IPFS_HEALTH_ADDRESS":         "0.0.0.0:" + strconv.Itoa(nodeHealthPort),
 		"IPFS_WAIT_REPO_LOCK":         "5m",
-		"IPFS_CONFIG_Addresses_Swarm": swarm,
 		"IPFS_CONFIG_Gateway_NoFetch": ref("GatewayNoFetch"),
 	}
-	if o.Storage == S3 {
+	if o.Private { // where there is no QUIC
+		env["IPFS_CONFIG_Addresses_Swarm"] = "/ip4/0.0.0.0/tcp/4001"
+	}
+	if o.Storage == S3 { // the region is that of the task
 		env["IPFS_BLOCKSTORE"] = "s3"
 		env["IPFS_S3_BUCKET"] = ref("Blocks")
-		env["IPFS_S3_REGION"] = ref("AWS::Region")
 		env["IPFS_S3_PREFIX"] = n.Name
 		// The journal stays in the repo, on EFS. Index and cache are made anew.
 		env["IPFS_S3_INDEX_PATH"] = cachePath + "/index"
@@ -241,7 +237,7 @@ func secretsOf(o Options, container string) list {
 	return nil
 }
 
-func tcp(port int) object { return object{"ContainerPort": port, "Protocol": "tcp"} }
+func tcp(port int) object { return object{"ContainerPort": port} }
 
 func mount(volume, path string) object {
 	return object{"SourceVolume": volume, "ContainerPath": path}

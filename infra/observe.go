@@ -27,9 +27,9 @@ func observe(stack awscdk.Stack, o Options, p *parameters, s storage, doors []do
 		"TopicArn": ref("Alarms"), "Protocol": "email", "Endpoint": ref("AlarmEmail"),
 	}))
 	for _, d := range doors {
-		doorAlarms(stack, o, p, d)
+		doorAlarms(stack, o, d)
 	}
-	storageAlarms(stack, p, s)
+	storageAlarms(stack, s)
 	dashboard(stack, s)
 	budget(stack, p)
 }
@@ -54,21 +54,20 @@ func metric(space, name, statistic string, seconds int, dimensions ...any) objec
 	return object{"Namespace": space, "MetricName": name, "Dimensions": all, "Statistic": statistic, "Period": seconds}
 }
 
-func doorAlarms(stack awscdk.Stack, o Options, p *parameters, d door) {
+func doorAlarms(stack awscdk.Stack, o Options, d door) {
 	balancer := func(name, statistic string) object {
 		return metric("AWS/ApplicationELB", name, statistic, 60, "LoadBalancer", attribute("Balancer", "LoadBalancerFullName"), "TargetGroup", attribute(d.id+"Targets", "TargetGroupFullName"))
 	}
-	only(p.when("IsRunning", equal("TasksPerNode", "1")),
-		alarm(stack, d.id+"NotReady", "A task is not ready for 10 minutes ("+d.what+"): look at its log.", below, 3*o.Nodes, 10, loud, balancer("HealthyHostCount", "Minimum")))
+	alarm(stack, d.id+"NotReady", "A task is not ready for 10 minutes ("+d.what+"): look at its log.", below, 3*o.Nodes, 10, loud, balancer("HealthyHostCount", "Minimum"))
 	alarm(stack, d.id+"Errors", "The "+d.what+" answers 5xx.", above, 25, 5, quiet, balancer("HTTPCode_Target_5XX_Count", "Sum"))
-	// CloudFront has its metrics in us-east-1 only, and an alarm sees its own region.
-	only(p.when("SeesCloudFront", equal("AWS::Region", "us-east-1")),
-		alarm(stack, d.id+"EdgeErrors", "CloudFront answers over 5 % with 5xx ("+d.what+").", above, 5, 3, quiet,
-			metric("AWS/CloudFront", "5xxErrorRate", "Average", 300, "DistributionId", ref(d.id+"Distribution"), "Region", "Global")))
+	// CloudFront has its metrics in us-east-1 only, and an alarm sees its own region:
+	// in any other it is quiet.
+	alarm(stack, d.id+"EdgeErrors", "CloudFront answers over 5 % with 5xx ("+d.what+"). Seen in us-east-1 only.", above, 5, 3, quiet,
+		metric("AWS/CloudFront", "5xxErrorRate", "Average", 300, "DistributionId", ref(d.id+"Distribution"), "Region", "Global"))
 }
 
 // storageAlarms looks at all file systems in one alarm, at the worst of them.
-func storageAlarms(stack awscdk.Stack, p *parameters, s storage) {
+func storageAlarms(stack awscdk.Stack, s storage) {
 	worst := func(function, name, statistic string) object {
 		var ids []string
 		queries := list{}
@@ -79,8 +78,8 @@ func storageAlarms(stack awscdk.Stack, p *parameters, s storage) {
 		return object{"Metrics": append(list{expression(function + "([" + strings.Join(ids, ",") + "])")}, queries...)}
 	}
 	// A new file system has 2.1 TiB of credits; a tenth is half an hour at full speed.
-	only(p.when("IsBursting", equal("EfsThroughput", "bursting")),
-		alarm(stack, "EfsCredits", "EFS has used up nine tenths of its burst credits and will be slow: choose elastic.", below, 231e9, 3, quiet, worst("MIN", "BurstCreditBalance", "Minimum")))
+	// Other throughput than bursting has no credits, and no data is quiet.
+	alarm(stack, "EfsCredits", "EFS has used up nine tenths of its burst credits and will be slow: choose elastic.", below, 231e9, 3, quiet, worst("MIN", "BurstCreditBalance", "Minimum"))
 	alarm(stack, "EfsBusy", "EFS is at its limit of operations.", above, 95, 3, quiet, worst("MAX", "PercentIOLimit", "Maximum"))
 	if s.bucket {
 		alarm(stack, "S3Requests", "S3 requests run at more than S3RequestBudget a month.", above, ref("S3RequestBudget"), 3, quiet, requestDollars())
@@ -112,14 +111,13 @@ func query(id, space, name, statistic string, seconds int, dimensions ...any) ob
 func dashboard(stack awscdk.Stack, s storage) {
 	var widgets list
 	row := func(title string, graphs ...object) {
-		y := len(widgets) / 4 * 7
-		widgets = append(widgets, object{"type": "text", "x": 0, "y": y, "width": 24, "height": 1, "properties": object{"markdown": "## " + title}})
-		for i, g := range graphs {
-			widgets = append(widgets, object{"type": "metric", "x": 8 * i, "y": y + 1, "width": 8, "height": 6, "properties": g})
+		widgets = append(widgets, object{"type": "text", "width": 24, "height": 1, "properties": object{"markdown": "## " + title}})
+		for _, g := range graphs {
+			widgets = append(widgets, object{"type": "metric", "width": 8, "height": 6, "properties": g})
 		}
 	}
 	graph := func(title, region, statistic string, metrics ...list) object {
-		return object{"title": title, "region": region, "stat": statistic, "period": 300, "metrics": metrics}
+		return object{"title": title, "region": region, "stat": statistic, "metrics": metrics}
 	}
 	const here, global = "${AWS::Region}", "us-east-1"
 	balancer := func(name string) []list {

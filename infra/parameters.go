@@ -48,7 +48,7 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 	}
 
 	for _, image := range [][2]string{{"NodeImage", "ipfs-aws"}, {"ClusterImage", "cluster-aws"}} {
-		add(image[0], "String", nil, "Where image "+image[1]+" is: its registry, then "+image[1]+":"+Version+". Your ECR (infra/README.md), or a registry where anybody may pull. Change it to upgrade.",
+		add(image[0], "String", nil, "Registry/"+image[1]+":"+Version+", of your ECR (see infra/README.md) or where anybody may pull. Change it to upgrade.",
 			awscdk.CfnParameterProps{AllowedPattern: jsii.String("^[^ ]+[:@][^ /]+$")})
 	}
 	var names, costs []string
@@ -60,7 +60,7 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 	oneOf("TaskSize", "medium", fmt.Sprintf("Of each of the %d tasks, a month: %s.", 3*o.Nodes, strings.Join(costs, "; ")), names...)
 	number("TasksPerNode", 1, 0, 1, "0 stops all nodes, for a restore or to save money; nothing is lost.")
 	for i, z := range o.Zones {
-		number("Zone"+letters[i], float64(z), 0, maxZone, "Which of the region's zones, from 0. Never change it where there is content.")
+		number("Zone"+letters[i], float64(z), 0, maxZone, "Which of the region's zones, from 0. Never change it.")
 	}
 	oneOf("Copies", "all", "On how many nodes a pin is kept, unless it says otherwise; storage is paid for each. Zones differ.", "all", "1", "2", "3")
 	oneOf("GatewayNoFetch", "false", "true: the gateway serves only what its node has, so that strangers fill neither disk nor bill.", "false", "true")
@@ -72,12 +72,11 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 	oneOf("EfsBackups", "ENABLED", "Daily backups of EFS, "+prices.Say("efs.backup.gb-month")+".", "ENABLED", "DISABLED")
 
 	const domain = "^$|^[a-z0-9.-]+[.][a-z]{2,}$"
-	text("GatewayDomain", o.GatewayDomain, "Own domain of the gateway. Empty: CloudFront's.", domain)
-	text("ApiDomain", o.APIDomain, "Own domain of the REST API. Empty: CloudFront's.", domain)
-	text("CertificateArn", o.Certificate, "ACM certificate for the domains, in us-east-1. Free.", "^$|^arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/[0-9a-f-]+$")
+	text("GatewayDomain", o.GatewayDomain, "Own domain of the gateway, with the next two. Empty: CloudFront's.", domain)
+	text("ApiDomain", o.APIDomain, "Own domain of the REST API.", domain)
+	text("CertificateArn", o.Certificate, "ACM certificate for the domains, in us-east-1. Free.", "^$|^arn:aws[a-z-]*:acm:us-east-1:.+$")
 	oneOf("PriceClass", "PriceClass_All", "Where CloudFront serves from. 100: North America and Europe, "+prices.Say("cloudfront.gb")+". All: more elsewhere.", "PriceClass_All", "PriceClass_200", "PriceClass_100")
 	text("ApiWebAclArn", "", fmt.Sprintf("AWS WAF web ACL (global) for the REST API. Empty: none. %s, %s, %s, a month.", prices.Say("waf.acl-month"), prices.Say("waf.rule-month"), prices.Say("waf.request")), "^$|^arn:aws[a-z-]*:wafv2:us-east-1:.+$")
-	text("CloudFrontPrefixList", "", "ID of com.amazonaws.global.cloudfront.origin-facing here. Empty: the known one.", "^$|^pl-[0-9a-f]+$")
 
 	oneOf("LogDays", "30", "Days that logs are kept. "+prices.Say("cloudwatch.logs.gb")+".", "7", "14", "30", "90", "365")
 	text("AlarmEmail", "", "Where alarms go, after a mail to confirm. Empty: nowhere.", "^$|^[^@ ]+@[^@ ]+$")
@@ -99,11 +98,20 @@ func (p *parameters) rules() {
 	}
 	rule("ZonesDiffer", "ZoneA, ZoneB and ZoneC must differ: each zone has its own subnets, storage and tasks.", awscdk.Fn_ConditionAnd(
 		not(same("ZoneA", "ZoneB")), not(same("ZoneB", "ZoneC")), not(same("ZoneA", "ZoneC"))))
-	rule("ThroughputHasMiBps", "EfsThroughput provisioned needs EfsProvisionedMiBps; any other must have 0.", awscdk.Fn_ConditionOr(
-		awscdk.Fn_ConditionAnd(equal("EfsThroughput", "provisioned"), not(equal("EfsProvisionedMiBps", "0"))),
-		awscdk.Fn_ConditionAnd(not(equal("EfsThroughput", "provisioned")), equal("EfsProvisionedMiBps", "0"))))
-	rule("DomainHasCertificate", "GatewayDomain and ApiDomain need CertificateArn.", awscdk.Fn_ConditionOr(
-		not(equal("CertificateArn", "")), awscdk.Fn_ConditionAnd(equal("GatewayDomain", ""), equal("ApiDomain", ""))))
+	rule("ThroughputHasMiBps", "EfsThroughput provisioned needs EfsProvisionedMiBps.", awscdk.Fn_ConditionOr(
+		not(equal("EfsThroughput", "provisioned")), not(equal("EfsProvisionedMiBps", "0"))))
+	empty := func(yes bool) awscdk.ICfnConditionExpression {
+		var all []awscdk.ICfnConditionExpression
+		for _, name := range []string{"GatewayDomain", "ApiDomain", "CertificateArn"} {
+			is := equal(name, "")
+			if !yes {
+				is = not(is)
+			}
+			all = append(all, is)
+		}
+		return awscdk.Fn_ConditionAnd(all...)
+	}
+	rule("DomainHasCertificate", "GatewayDomain, ApiDomain and CertificateArn go together.", awscdk.Fn_ConditionOr(empty(true), empty(false)))
 	rule("BudgetHasAddress", "MonthlyBudget needs AlarmEmail.", awscdk.Fn_ConditionOr(equal("MonthlyBudget", "0"), not(equal("AlarmEmail", ""))))
 }
 

@@ -48,7 +48,7 @@ func New(app awscdk.App, name string, o Options) awscdk.Stack {
 	})
 	p := newParameters(stack, o)
 	mappings(stack, o)
-	taskSubnet := newNetwork(stack, o, p)
+	taskSubnet := newNetwork(stack, o)
 	store := newStorage(stack, o, p)
 	newNodes(stack, o, store, taskSubnet)
 	observe(stack, o, p, store, newEdge(stack, p))

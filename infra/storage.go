@@ -54,10 +54,9 @@ func fileSystem(stack awscdk.Stack, o Options, p *parameters, id string, z int) 
 		// nobody without one can. What it denies, no role may allow.
 		"FileSystemPolicy": object{"Version": "2012-10-17", "Statement": list{object{
 			"Effect": "Deny", "Principal": object{"AWS": "*"}, "Resource": "*",
-			"Action":    list{"elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite", "elasticfilesystem:ClientRootAccess"},
+			"Action":    "elasticfilesystem:Client*",
 			"Condition": object{"Bool": object{"aws:SecureTransport": "false"}},
 		}}},
-		"FileSystemTags": named(" " + id),
 	}
 	if o.Storage != Standard {
 		properties["AvailabilityZoneName"] = zone(z)
@@ -78,11 +77,10 @@ func accessPoint(stack awscdk.Stack, id, fileSystem, path string) {
 // on their price.
 const requestMetrics = "all"
 
+// bucket is encrypted and its owner's alone, as S3 has it for all buckets.
 func bucket(stack awscdk.Stack) {
 	keep(resource(stack, "Blocks", "AWS::S3::Bucket", object{
 		"PublicAccessBlockConfiguration": object{"BlockPublicAcls": true, "BlockPublicPolicy": true, "IgnorePublicAcls": true, "RestrictPublicBuckets": true},
-		"BucketEncryption":               object{"ServerSideEncryptionConfiguration": list{object{"ServerSideEncryptionByDefault": object{"SSEAlgorithm": "AES256"}}}},
-		"OwnershipControls":              object{"Rules": list{object{"ObjectOwnership": "BucketOwnerEnforced"}}},
 		"MetricsConfigurations":          list{object{"Id": requestMetrics}},
 		"LifecycleConfiguration":         object{"Rules": list{object{"Status": "Enabled", "AbortIncompleteMultipartUpload": object{"DaysAfterInitiation": 7}}}},
 	}))
@@ -106,8 +104,7 @@ func (s storage) reach(o Options, n Named) list {
 	}}
 	if s.bucket {
 		all = append(all,
-			allow(attribute("Blocks", "Arn"), "s3:ListBucket"),
-			allow(sub("${Blocks.Arn}/"+n.Name+"/*"), "s3:GetObject", "s3:PutObject", "s3:DeleteObject"))
+			allow(list{attribute("Blocks", "Arn"), sub("${Blocks.Arn}/" + n.Name + "/*")}, "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"))
 	}
 	return all
 }
