@@ -84,7 +84,7 @@ func distribution(stack awscdk.Stack, p *parameters, d door) {
 	own := p.given("CertificateArn", "")
 	d.behavior["TargetOriginId"] = "balancer"
 	config := object{
-		"Enabled": true, "Comment": sub("${AWS::StackName} " + d.id), "HttpVersion": "http2and3", "IPV6Enabled": true, "PriceClass": ref("PriceClass"),
+		"Enabled": true, "Comment": sub("${AWS::StackName} " + d.id), "HttpVersion": "http2and3", "IPV6Enabled": true,
 		"Origins": list{object{"Id": "balancer", "DomainName": attribute("Balancer", "DNSName"), "VpcOriginConfig": object{
 			"VpcOriginId": attribute(d.id+"Origin", "Id"), "OriginReadTimeout": 60, "OriginKeepaliveTimeout": 60,
 		}}},

@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -22,13 +23,12 @@ type size struct {
 	CPU, Memory, Node, Cluster int // units of 1/1024 vCPU; MiB
 }
 
-// sizes are steps at which Fargate's ratio of memory is 4 GB a vCPU. The sidecar
-// needs 259 MiB with 100,000 pins (docs/cluster.md), the node what is left.
+// sizes go together in Fargate however processors and memory are combined, which
+// is what CloudFormation's validation asks. The sidecar needs 259 MiB with 100,000 pins (docs/cluster.md), the node what is left.
 var sizes = []size{
-	{"small", 512, 2048, 1536, 512},
-	{"medium", 1024, 4096, 3328, 768},
+	{"small", 1024, 4096, 3328, 768},
+	{"medium", 1024, 8192, 7168, 1024},
 	{"large", 2048, 8192, 7168, 1024},
-	{"xlarge", 4096, 16384, 14336, 2048},
 }
 
 func newParameters(stack awscdk.Stack, o Options) *parameters {
@@ -57,7 +57,7 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 		names = append(names, s.Name)
 		costs = append(costs, fmt.Sprintf("%s %g vCPU, %g GB, $%.0f", s.Name, vcpu, gb, prices.TaskMonth(o.architecture(), vcpu, gb)))
 	}
-	oneOf("TaskSize", "medium", fmt.Sprintf("Of each of the %d tasks, a month: %s.", 3*o.Nodes, strings.Join(costs, "; ")), names...)
+	oneOf("TaskSize", "small", fmt.Sprintf("Of each of the %d tasks, a month: %s.", 3*o.Nodes, strings.Join(costs, "; ")), names...)
 	number("TasksPerNode", 1, 0, 1, "0 stops all nodes, for a restore or to save money; nothing is lost.")
 	for i, z := range o.Zones {
 		number("Zone"+letters[i], float64(z), 0, maxZone, "Which of the region's zones, from 0. Never change it.")
@@ -68,14 +68,13 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 
 	oneOf("EfsThroughput", o.Throughput, fmt.Sprintf("bursting: free, 50 KiB/s per GiB stored. elastic: read %s, written %s. provisioned: %s.",
 		prices.Say("efs.elastic.read.gb"), prices.Say("efs.elastic.write.gb"), prices.Say("efs.provisioned.mibps-month")), "bursting", "elastic", "provisioned")
-	number("EfsProvisionedMiBps", float64(o.MiBps), 0, 1024, fmt.Sprintf("MiB/s of each file system, %s, if provisioned; else 0.", prices.Say("efs.provisioned.mibps-month")))
+	number("EfsProvisionedMiBps", float64(max(o.MiBps, 1)), 1, 1024, "MiB/s of each file system, if provisioned, "+prices.Say("efs.provisioned.mibps-month")+".")
 	oneOf("EfsBackups", "ENABLED", "Daily backups of EFS, "+prices.Say("efs.backup.gb-month")+".", "ENABLED", "DISABLED")
 
-	const domain = "^$|^[a-z0-9.-]+[.][a-z]{2,}$"
-	text("GatewayDomain", o.GatewayDomain, "Own domain of the gateway, with the next two. Empty: CloudFront's.", domain)
-	text("ApiDomain", o.APIDomain, "Own domain of the REST API.", domain)
-	text("CertificateArn", o.Certificate, "ACM certificate for the domains, in us-east-1. Free.", "^$|^arn:aws[a-z-]*:acm:us-east-1:.+$")
-	oneOf("PriceClass", "PriceClass_All", "Where CloudFront serves from. 100: North America and Europe, "+prices.Say("cloudfront.gb")+". All: more elsewhere.", "PriceClass_All", "PriceClass_200", "PriceClass_100")
+	const domain = "^[a-z0-9.-]+[.][a-z]{2,}$"
+	text("GatewayDomain", cmp.Or(o.GatewayDomain, exampleGateway), "Own domain of the gateway, if there is a certificate.", domain)
+	text("ApiDomain", cmp.Or(o.APIDomain, exampleAPI), "The same of the REST API.", domain)
+	text("CertificateArn", o.Certificate, "ACM certificate for both domains, in us-east-1. Empty: CloudFront's domains. Free.", "^$|^arn:aws[a-z-]*:acm:us-east-1:.+$")
 	text("ApiWebAclArn", "", fmt.Sprintf("AWS WAF web ACL (global) for the REST API. Empty: none. %s, %s, %s, a month.", prices.Say("waf.acl-month"), prices.Say("waf.rule-month"), prices.Say("waf.request")), "^$|^arn:aws[a-z-]*:wafv2:us-east-1:.+$")
 
 	oneOf("LogDays", "30", "Days that logs are kept. "+prices.Say("cloudwatch.logs.gb")+".", "7", "14", "30", "90", "365")
@@ -88,6 +87,9 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 	return p
 }
 
+// What the domains are until somebody names his.
+const exampleGateway, exampleAPI = "ipfs.example.com", "pin.example.com"
+
 // rules are checked before CloudFormation makes anything: who launches a template
 // without the command line meets them instead of Parse.
 func (p *parameters) rules() {
@@ -98,20 +100,8 @@ func (p *parameters) rules() {
 	}
 	rule("ZonesDiffer", "ZoneA, ZoneB and ZoneC must differ: each zone has its own subnets, storage and tasks.", awscdk.Fn_ConditionAnd(
 		not(same("ZoneA", "ZoneB")), not(same("ZoneB", "ZoneC")), not(same("ZoneA", "ZoneC"))))
-	rule("ThroughputHasMiBps", "EfsThroughput provisioned needs EfsProvisionedMiBps.", awscdk.Fn_ConditionOr(
-		not(equal("EfsThroughput", "provisioned")), not(equal("EfsProvisionedMiBps", "0"))))
-	empty := func(yes bool) awscdk.ICfnConditionExpression {
-		var all []awscdk.ICfnConditionExpression
-		for _, name := range []string{"GatewayDomain", "ApiDomain", "CertificateArn"} {
-			is := equal(name, "")
-			if !yes {
-				is = not(is)
-			}
-			all = append(all, is)
-		}
-		return awscdk.Fn_ConditionAnd(all...)
-	}
-	rule("DomainHasCertificate", "GatewayDomain, ApiDomain and CertificateArn go together.", awscdk.Fn_ConditionOr(empty(true), empty(false)))
+	rule("DomainHasCertificate", "Own domains need CertificateArn.", awscdk.Fn_ConditionOr(
+		not(equal("CertificateArn", "")), awscdk.Fn_ConditionAnd(equal("GatewayDomain", exampleGateway), equal("ApiDomain", exampleAPI))))
 	rule("BudgetHasAddress", "MonthlyBudget needs AlarmEmail.", awscdk.Fn_ConditionOr(equal("MonthlyBudget", "0"), not(equal("AlarmEmail", ""))))
 }
 
