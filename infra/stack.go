@@ -25,6 +25,7 @@ func NewApp(outdir string, validate bool) awscdk.App {
 	props := &awscdk.AppProps{
 		AnalyticsReporting: jsii.Bool(false),
 		TreeMetadata:       jsii.Bool(false),
+		StackTraces:        jsii.Bool(false),
 		PostCliContext: &map[string]any{
 			"aws:cdk:enable-path-metadata": false,
 		},

@@ -199,7 +199,9 @@ func TestNag(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var r struct{ Lines []struct{ RuleID, ResourceID, Compliance, RuleInfo string } }
+		var r struct {
+			Lines []struct{ RuleID, ResourceID, Compliance, RuleInfo string }
+		}
 		if err := json.Unmarshal(text, &r); err != nil {
 			t.Fatal(err)
 		}
