@@ -83,7 +83,7 @@ func TestRow1And2TwoDistributions(t *testing.T) {
 		cache := at(get(t, l, "GatewayCache"), "CachePolicyConfig")
 		must(t, "least time", at(cache, "MinTTL"), 0)
 		must(t, "time when the node says nothing", at(cache, "DefaultTTL"), 0)
-		must(t, "immutable for a year", at(cache, "MaxTTL"), 31536000)
+		must(t, "immutable for a year", at(cache, "MaxTTL"), float64(31536000))
 		key := at(cache, "ParametersInCacheKeyAndForwardedToOrigin")
 		must(t, "format= and its like", at(key, "QueryStringsConfig", "QueryStringBehavior"), "all")
 		must(t, "Accept", at(key, "HeadersConfig", "Headers"), "[Accept Host]")
@@ -207,7 +207,7 @@ func TestRow6And9Storage(t *testing.T) {
 		for _, fs := range systems {
 			statement := at(get(t, l, fs), "FileSystemPolicy", "Statement", 0)
 			must(t, "policy: nothing is allowed", len(at(get(t, l, fs), "FileSystemPolicy", "Statement").([]any)), 1)
-			must(t, "policy: TLS only", fmt.Sprint(at(statement, "Effect"), at(statement, "Condition")), "Deny map[Bool:map[aws:SecureTransport:false]]")
+			must(t, "policy: TLS only", fmt.Sprint(at(statement, "Effect"), at(statement, "Condition")), "Denymap[Bool:map[aws:SecureTransport:false]]")
 			must(t, "encrypted", at(get(t, l, fs), "Encrypted"), true)
 		}
 	})
