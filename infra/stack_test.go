@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -115,9 +116,6 @@ func report(t *testing.T, build func(awscdk.App)) (violations []string, suppress
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.PluginReports) == 0 {
-		t.Fatal("no plugin has reported")
-	}
 	for _, p := range r.PluginReports {
 		suppressed += len(p.SuppressedViolations)
 		for _, v := range p.Violations {
@@ -127,36 +125,34 @@ func report(t *testing.T, build func(awscdk.App)) (violations []string, suppress
 	return violations, suppressed
 }
 
+// CloudFormation's validation finds nothing, not even a warning, and would speak
+// if there were something: one stack of the same app is wrong on purpose.
 func TestValidation(t *testing.T) {
-	// All templates in one app: the engine takes longer to start than to look.
+	// All in one app: the engine takes longer to start than to look.
 	violations, suppressed := report(t, func(app awscdk.App) {
 		for name, words := range variants {
-			if testing.Short() && name != S3 {
-				continue
-			}
 			o, err := Parse(nil, words)
 			if err != nil {
 				t.Fatal(err)
 			}
 			New(app, name, o)
 		}
+		control := awscdk.NewStack(app, jsii.String("control"), &awscdk.StackProps{Synthesizer: awscdk.NewLegacyStackSynthesizer()})
+		resource(control, "FileSystem", "AWS::EFS::FileSystem", object{"ThroughputMode": "slow"})
 	})
+	spoke := false
 	for _, v := range violations {
+		if strings.Contains(v, "ThroughputMode: 'slow' is not one of") {
+			spoke = true
+			continue
+		}
 		t.Error(v)
+	}
+	if !spoke {
+		t.Error("a throughput mode that does not exist was not found, so nothing was looked at")
 	}
 	if suppressed != 0 {
 		t.Errorf("%d findings are suppressed", suppressed)
-	}
-}
-
-// The validator would speak if there were something to say.
-func TestValidationSpeaks(t *testing.T) {
-	violations, _ := report(t, func(app awscdk.App) {
-		stack := awscdk.NewStack(app, jsii.String("wrong"), &awscdk.StackProps{Synthesizer: awscdk.NewLegacyStackSynthesizer()})
-		resource(stack, "FileSystem", "AWS::EFS::FileSystem", object{"ThroughputMode": "slow"})
-	})
-	if len(violations) == 0 {
-		t.Error("a throughput mode that does not exist was not found")
 	}
 }
 
