@@ -91,6 +91,7 @@ test: build ## run everything: unit, conformance, fault and process-level tests
 	go test -timeout 15m -run ConformanceOnServer ./datastore/s3ds -full
 	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|internal|test)/|/cmd/local-cluster')
 	cd docker && go test -timeout 10m ./...
+	$(MAKE) -C infra test
 	go test -timeout 25m -p 1 -v $(process_packages)
 	go test -timeout 10m -p 1 -short -v ./test/migrate ./test/s3
 
@@ -118,12 +119,17 @@ fuzz: ## fuzz every decoder of what lies on disk or in the bucket, FUZZTIME each
 test-quick: build ## run the short tests, without the race detector
 	go test -short -timeout 10m ./...
 
+# What needs no facts about what is imported: of the CDK they would take minutes.
+infra_vet := -assign -atomic -bools -composites -copylocks -errorsas -nilfunc -shift -stdmethods -stringintconv -structtag -unmarshal -unreachable -unusedresult
+
 .PHONY: lint
 lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck
-	@unformatted=$$(gofmt -l cmd cluster datastore docker internal plugin test benchmarks 2>/dev/null); \
+	@unformatted=$$(gofmt -l cmd cluster datastore docker infra internal plugin test benchmarks 2>/dev/null); \
 	  test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
 	go vet ./... && cd docker && go vet ./...
+	cd infra && go vet $(infra_vet) ./...
 	bin/staticcheck ./... && cd docker && ../bin/staticcheck ./...
+	cd infra && ../bin/staticcheck ./compose ./costs ./prices ./template
 
 bin/.staticcheck-$(STATICCHECK_VERSION):
 	GOBIN=$(CURDIR)/bin go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)

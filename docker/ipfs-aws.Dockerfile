@@ -5,7 +5,8 @@ COPY rootfs/ /
 COPY --chown=1000:1000 volumes/ /data/
 ENV PATH=/usr/local/bin IPFS_PATH=/data/ipfs HOME=/data
 USER 1000:1000
-VOLUME ["/data/ipfs"]
+# /data/cache: what was read, where a deployment keeps it on the disk of the task.
+VOLUME ["/data/ipfs", "/data/cache"]
 # Swarm and gateway. The RPC (5001) and the health listener (8099) stay on loopback.
 EXPOSE 4001/tcp 4001/udp 8080/tcp
 STOPSIGNAL SIGTERM

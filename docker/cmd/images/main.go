@@ -27,7 +27,7 @@ const maxSize = 60 << 20
 
 // volumes are the folders of each image that belong to its user.
 var volumes = map[string][]string{
-	"ipfs-aws":      {"ipfs"},
+	"ipfs-aws":      {"ipfs", "cache"},
 	"cluster-aws":   {"ipfs-cluster"},
 	"local-cluster": {"secrets", "tls"},
 	"versitygw":     {"s3"},

@@ -1,0 +1,62 @@
+// Package prices keeps what AWS asks for what the templates deploy, with the day
+// and the page of each price, and does the sums. prices.json is the only place
+// where a price is written; descriptions of parameters and the table in the
+// README are made from it.
+package prices
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// HoursPerMonth is what AWS's own calculators use: 365 × 24 / 12.
+const HoursPerMonth = 730
+
+// Price is what one unit of something costs.
+type Price struct {
+	USD    float64 `json:"usd"`
+	Unit   string  `json:"unit"`
+	Seen   string  `json:"seen"` // year and month in which the page said so
+	Source string  `json:"source"`
+}
+
+//go:embed prices.json
+var file []byte
+
+// List is the price file.
+var List = func() (l struct {
+	Region string           `json:"region"`
+	Note   string           `json:"note"`
+	Items  map[string]Price `json:"items"`
+}) {
+	if err := json.Unmarshal(file, &l); err != nil {
+		panic(fmt.Sprintf("prices.json: %v", err))
+	}
+	return l
+}()
+
+// Of is the price of one unit, in USD. A name that is not in the file is a
+// mistake of the program.
+func Of(name string) float64 {
+	p, ok := List.Items[name]
+	if !ok {
+		panic("prices.json has no price for " + name)
+	}
+	return p.USD
+}
+
+// Say is a price in words, such as "$0.16 per GB-month".
+func Say(name string) string {
+	return "$" + strconv.FormatFloat(Of(name), 'f', -1, 64) + " per " + List.Items[name].Unit
+}
+
+// TaskMonth is what a Fargate task costs that runs the whole month.
+func TaskMonth(architecture string, vcpu, gb float64) float64 {
+	kind := "fargate.arm64"
+	if architecture == "X86_64" {
+		kind = "fargate.x86"
+	}
+	return HoursPerMonth * (vcpu*Of(kind+".vcpu-hour") + gb*Of(kind+".gb-hour"))
+}

@@ -1,0 +1,57 @@
+// Package infra is the reference architecture as one CloudFormation template:
+// two CloudFront distributions, one load balancer, a Fargate task per zone with
+// a node and its sidecar, and the storage that was chosen.
+//
+// One file per concern: config (options) and parameters, network, storage, node,
+// edge, observe. Nothing in it looks at an account: a template is made offline,
+// needs no bootstrap, carries no asset, and fits into a launch as it is.
+//
+// The packages below it know nothing of the CDK and read the templates only:
+// template, compose, costs, prices.
+package infra
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// StackName is the name that `cdk deploy` gives the stack.
+const StackName = "ipfs"
+
+// NewApp is a CDK app that writes small templates and checks them. outdir may be
+// empty. Feature flags are set here and not in cdk.json, which is read by the cdk
+// command only.
+func NewApp(outdir string, validate bool) awscdk.App {
+	props := &awscdk.AppProps{
+		AnalyticsReporting: jsii.Bool(false),
+		TreeMetadata:       jsii.Bool(false),
+		StackTraces:        jsii.Bool(false),
+		PostCliContext: &map[string]any{
+			"aws:cdk:enable-path-metadata": false,
+		},
+	}
+	if outdir != "" {
+		props.Outdir = jsii.String(outdir)
+	}
+	app := awscdk.NewApp(props)
+	if validate {
+		awscdk.Validations_Of(app).AddPlugins(awscdk.NewCloudFormationValidatePlugin(nil))
+	}
+	return app
+}
+
+// New adds the architecture to an app.
+func New(app awscdk.App, name string, o Options) awscdk.Stack {
+	stack := awscdk.NewStack(app, jsii.String(name), &awscdk.StackProps{
+		Description:                 jsii.String("ipfs-aws " + Version + ": an IPFS cluster over three zones, storage " + o.Storage),
+		Synthesizer:                 awscdk.NewLegacyStackSynthesizer(), // writes nothing of a bootstrap into the template
+		SuppressTemplateIndentation: jsii.Bool(true),
+	})
+	p := newParameters(stack, o)
+	mappings(stack, o)
+	taskSubnet := newNetwork(stack, o)
+	store := newStorage(stack, o, p)
+	newNodes(stack, o, store, taskSubnet)
+	observe(stack, o, p, store, newEdge(stack, p))
+	return stack
+}
