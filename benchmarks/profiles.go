@@ -55,7 +55,7 @@ var profiles = []profile{
 		stores: []string{"all"}, workloads: []string{"all"},
 		sizes: record.Sizes{
 			FileBytes: 1 << 20, TreeFiles: 4, GatewayFiles: 6, GatewayRequests: 4, GatewayClients: 2, Ranges: 2, Blocks: 3,
-			WantsPerSecond: 500, WantsSeconds: 5, GarbageBlocks: 4, IdleSeconds: 0.05, SealSeconds: 0.2,
+			WantsPerSecond: 500, WantsSeconds: 0.2, GarbageBlocks: 4, IdleSeconds: 0.05, SealSeconds: 0.2,
 		},
 	},
 }

@@ -119,6 +119,12 @@ func (f *runFlags) results(c *cobra.Command) (*record.Results, string, error) {
 	set.Sizes = scaled(p.sizes, f.scale)
 	orDefault(&set.Samples, p.samples)
 	orDefault(&set.Dilation, p.dilation)
+	if set.Bucket != "" || set.EFSPath != "" {
+		if c.Flags().Changed("dilation") && set.Dilation != 1 {
+			return nil, "", fmt.Errorf("--dilation %g: a real service cannot be slowed down: leave it out", set.Dilation)
+		}
+		set.Dilation = 1
+	}
 	if len(set.Stores) == 0 {
 		set.Stores = p.stores
 	}

@@ -89,9 +89,9 @@ func (c counters) minus(o counters) counters {
 	return d
 }
 
-// dilate sets how slow everything behind the place is.
+// dilate sets how slow everything behind the place is. What is real takes its own time.
 func (p *Place) dilate(d float64) error {
-	if p.proxy != nil {
+	if p.proxy != nil && p.Prefix == "" {
 		p.proxy.Dilate(d)
 	}
 	if p.mount != nil {

@@ -50,8 +50,14 @@ func Once[T any](r *Run, what string, prepare func() (T, error)) (T, error) {
 // Keep notes something that was measured and that later workloads need, as if Once had prepared it.
 func (r *Run) Keep(what string, v any) { r.have[what] = v }
 
-// Dilation is how many times slower than real the models run while Measure measures.
-func (r *Run) Dilation() float64 { return r.runner.Results.Settings.Dilation }
+// Dilation is how many times slower than real everything behind the store runs while Measure measures: 1 for the local disk, which nothing
+// slows down.
+func (r *Run) Dilation() float64 {
+	if r.Store.S3 == "" && r.Store.EFS == nil {
+		return 1
+	}
+	return r.runner.Results.Settings.Dilation
+}
 
 // Measure measures what f does. It may be called once by each workload.
 func (r *Run) Measure(f func(*Recorder) error) error { return r.measure(r.Dilation(), f) }

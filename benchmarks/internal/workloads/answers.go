@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	bsmsg "github.com/ipfs/boxo/bitswap/message"
 	"github.com/ipfs/boxo/bitswap/network"
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -26,7 +29,9 @@ func (a *answers) ReceiveMessage(_ context.Context, _ peer.ID, m bsmsg.BitSwapMe
 		delete(a.asked, c)
 		a.done = append(a.done, c)
 		a.n++
-		a.rec.Took(time.Since(began), 0)
+		if a.rec != nil {
+			a.rec.Took(time.Since(began), 0)
+		}
 	}
 	if a.want > 0 && a.n >= a.want {
 		a.want = 0
@@ -50,24 +55,39 @@ func (a *answers) cancel(ctx context.Context, net network.BitSwapNetwork, id pee
 	return net.SendMessage(ctx, id, msg)
 }
 
-// wait returns when n wants were answered.
-func (a *answers) wait(ctx context.Context, n int) error {
+// again is how long a client waits for an answer before it says once more what it wants, as bitswap clients do.
+const again = 3 * time.Second
+
+// wait returns when n wants were answered. A peer that has only just connected may not be listened to yet: wants are repeated.
+func (a *answers) wait(ctx context.Context, n int, send func([]cid.Cid) error) error {
 	a.mu.Lock()
 	if a.n >= n {
 		a.mu.Unlock()
 		return nil
 	}
-	a.want = n
+	a.want, a.all = n, make(chan struct{})
+	all := a.all
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errors.New("the node does not answer"))
 	defer cancel()
-	select {
-	case <-a.all:
-		return nil
-	case <-ctx.Done():
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return fmt.Errorf("%d of %d wants were answered: %w", a.n, n, context.Cause(ctx))
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		select {
+		case <-all:
+			return nil
+		case <-tick.C:
+			a.mu.Lock()
+			left := slices.Collect(maps.Keys(a.asked))
+			a.mu.Unlock()
+			if err := send(left); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return fmt.Errorf("%d of %d wants were answered: %w", a.n, n, context.Cause(ctx))
+		}
 	}
 }
 

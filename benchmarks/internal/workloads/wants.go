@@ -83,23 +83,38 @@ func absentKubo(r *suite.Run) error {
 	}
 	defer func() { _ = h.Close() }()
 	net := bsnet.NewFromIpfsHost(h)
-	a := &answers{asked: map[cid.Cid]time.Time{}, all: make(chan struct{})}
+	a := &answers{asked: map[cid.Cid]time.Time{}}
 	net.Start(a)
 	defer net.Stop()
 	id, err := dialUp(r, h)
 	if err != nil {
 		return err
 	}
+	send := func(cids []cid.Cid) error {
+		msg := bsmsg.New(false)
+		for _, c := range cids {
+			msg.AddEntry(c, 1, pb.Message_Wantlist_Have, true)
+		}
+		return net.SendMessage(r.Context, id, msg)
+	}
+	first := cid.NewCidV1(cid.Raw, absent(-1).Hash) // so that both sides know each other before anything is measured
+	a.ask(first)
+	if err := send([]cid.Cid{first}); err != nil {
+		return err
+	}
+	if err := a.wait(r.Context, 1, send); err != nil {
+		return err
+	}
 	return r.Measure(func(rec *suite.Recorder) error {
-		a.rec = rec
+		a.start(rec)
 		sent, err := steadily(r, func(from, to int) error {
-			msg := bsmsg.New(false)
+			cids := make([]cid.Cid, 0, to-from)
 			for i := from; i < to; i++ {
 				c := cid.NewCidV1(cid.Raw, absent(i).Hash)
 				a.ask(c)
-				msg.AddEntry(c, 1, pb.Message_Wantlist_Have, true)
+				cids = append(cids, c)
 			}
-			if err := net.SendMessage(r.Context, id, msg); err != nil {
+			if err := send(cids); err != nil {
 				return err
 			}
 			return a.cancel(r.Context, net, id)
@@ -107,8 +122,15 @@ func absentKubo(r *suite.Run) error {
 		if err != nil {
 			return err
 		}
-		return a.wait(r.Context, sent)
+		return a.wait(r.Context, sent, send)
 	})
+}
+
+// start begins to count, and to take down, what is answered from now on.
+func (a *answers) start(rec *suite.Recorder) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rec, a.n = rec, 0
 }
 
 // answers notes when each want was answered with "do not have".
