@@ -15,6 +15,7 @@ type profile struct {
 	dilation   float64
 	stores     []string
 	workloads  []string
+	levels     []string // nil: both
 	sizes      record.Sizes
 }
 
@@ -40,13 +41,14 @@ var profiles = []profile{
 		},
 	},
 	{
-		name: "reference", what: "what benchmarks/results/reference was made with: eight stores, files of several packs",
-		samples: 5, dilation: 1,
-		stores:    []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-objects", "s3-packs", "s3-packs-express", "tiered", "pebble"},
-		workloads: []string{"all"},
+		name: "reference", what: "what benchmarks/results/reference was made with: six stores inside kubo, a file of a whole pack",
+		samples: 5, dilation: 2,
+		stores:    []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs", "s3-packs-express", "pebble"},
+		workloads: []string{"add-file", "add-tree", "cat-cold", "cat-warm", "gateway", "range", "wants", "idle"},
+		levels:    []string{record.Kubo},
 		sizes: record.Sizes{
-			FileBytes: 64 << 20, TreeFiles: 50, GatewayFiles: 300, GatewayRequests: 40, GatewayClients: 128, Ranges: 8, Blocks: 40,
-			WantsPerSecond: 500, WantsSeconds: 1, GarbageBlocks: 50, IdleSeconds: 2, SealSeconds: 4,
+			FileBytes: 32 << 20, TreeFiles: 25, GatewayFiles: 100, GatewayRequests: 20, GatewayClients: 64, Ranges: 4, Blocks: 20,
+			WantsPerSecond: 500, WantsSeconds: 0.5, GarbageBlocks: 20, IdleSeconds: 1, SealSeconds: 3,
 		},
 	},
 	{

@@ -42,7 +42,7 @@ func runCommand() *cobra.Command {
 	fl.Float64Var(&f.set.Dilation, "dilation", 0, "how many times slower than real the models run, with the results divided by it (default: the profile's)")
 	fl.StringSliceVar(&f.set.Stores, "stores", nil, "names of stores, or all (default: the profile's)")
 	fl.StringSliceVar(&f.set.Workloads, "workloads", nil, "names of workloads, or all (default: the profile's)")
-	fl.StringSliceVar(&f.set.Levels, "levels", record.Levels, "datastore: the store alone; kubo: inside a real daemon")
+	fl.StringSliceVar(&f.set.Levels, "levels", nil, "datastore: the store alone; kubo: inside a real daemon (default: the profile's, mostly both)")
 	fl.StringVar(&f.set.S3Class, "s3-class", s3model.Standard.Name, "storage class of the S3 stores: standard, intelligent-tiering or express")
 	fl.StringVar(&f.set.Endpoint, "s3-endpoint", "", "a real S3-compatible server, with --bucket (default with --bucket: AWS)")
 	fl.StringVar(&f.set.Bucket, "bucket", "", "a real bucket, with the credentials of the AWS environment; everything is under a prefix of its own, and removed")
@@ -130,6 +130,12 @@ func (f *runFlags) results(c *cobra.Command) (*record.Results, string, error) {
 	}
 	if len(set.Workloads) == 0 {
 		set.Workloads = p.workloads
+	}
+	if len(set.Levels) == 0 {
+		set.Levels = p.levels
+	}
+	if len(set.Levels) == 0 {
+		set.Levels = record.Levels
 	}
 	if err := check(set); err != nil {
 		return nil, "", err

@@ -35,7 +35,7 @@ var metrics = []metric{
 		n, ok := requests(s)
 		return float64(n) / float64(s.Bytes) * tib, ok && s.Bytes > 0
 	}},
-	{"dollars per TiB", "$", "usd ÷ bytes × 2⁴⁰, where usd = Σ requests × price + bytes metered × price, prices in s3model/figures.go and efsmodel/profile.go", []string{"add", "serve"}, false, func(s *record.Sample) (float64, bool) {
+	{"dollars per TiB", "$", "usd ÷ bytes × 2⁴⁰, where usd = Σ requests × price + bytes metered × price, prices in s3model/figures.go and efsmodel/profile.go; provisioned and bursting throughput is paid by the month, and is not in it", []string{"add", "serve"}, false, func(s *record.Sample) (float64, bool) {
 		return s.USD / float64(s.Bytes) * tib, s.Bytes > 0 && remote(s)
 	}},
 	{"dollars a month", "$", "usd ÷ seconds × 2,592,000 (30 days)", []string{"other"}, false, func(s *record.Sample) (float64, bool) { return s.USD / s.Seconds * 2_592_000, remote(s) }},
@@ -167,6 +167,19 @@ func number(x float64) string {
 		return fmt.Sprintf("%.2f", x)
 	}
 	return fmt.Sprintf("%.2g", x)
+}
+
+// short is a number for a plot, where there is little room.
+func short(x float64) string {
+	for _, u := range []struct {
+		from, by float64
+		unit     string
+	}{{1e9, 1e9, " G"}, {1e6, 1e6, " M"}, {1e4, 1e3, " k"}} {
+		if x >= u.from {
+			return number(x/u.by) + u.unit
+		}
+	}
+	return number(x)
 }
 
 func thousands(digits string) string {

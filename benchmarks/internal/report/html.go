@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
-	"strings"
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
 )
@@ -90,11 +89,7 @@ func (v view) barPlot(workload, name, title, level string) (plot, bool) {
 		}
 		rows = append(rows, b)
 	}
-	unit := m.Unit
-	if unit == "" && strings.HasPrefix(name, "requests") {
-		unit = "requests"
-	}
-	return plot{title, levelTitle[level] + "; " + m.Formula, bars(unit, rows)}, len(rows) > 0
+	return plot{title, levelTitle[level] + "; " + m.Formula, bars(m.Unit, rows)}, len(rows) > 0
 }
 
 // look is the style of the page and its plots: every colour is a variable, set once for light and once for dark.

@@ -63,7 +63,7 @@ func bars(unit string, rows []bar) string {
 		if r.Accent {
 			class = "bar accent"
 		}
-		value := number(r.Mid) + " " + unit
+		value := short(r.Mid) + " " + unit
 		if r.Doubt != "" {
 			value += " (" + r.Doubt + ")"
 		}
@@ -120,10 +120,10 @@ func axes(xTitle, yTitle string, lines []line) string {
 	var b strings.Builder
 	open(&b, height)
 	for _, t := range ticks(x0, x1, 4) {
-		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" class="grid"/><text x="%.1f" y="%d" class="note" text-anchor="middle">%s</text>`, px(t), top, bottom, min(px(t), right-10), bottom+15, number(t))
+		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" class="grid"/><text x="%.1f" y="%d" class="note" text-anchor="middle">%s</text>`, px(t), top, bottom, min(px(t), right-10), bottom+15, short(t))
 	}
 	for _, t := range ticks(y0, y1, 5) {
-		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" class="grid"/><text x="%d" y="%.1f" class="note" text-anchor="end">%s</text>`, left, py(t), right, left-4, py(t)+4, number(t))
+		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" class="grid"/><text x="%d" y="%.1f" class="note" text-anchor="end">%s</text>`, left, py(t), right, left-4, py(t)+4, short(t))
 	}
 	fmt.Fprintf(&b, `<text x="2" y="12" class="note">%s</text><text x="%d" y="%d" class="note" text-anchor="end">%s</text>`, html.EscapeString(yTitle), right, bottom+32, html.EscapeString(xTitle))
 	for i, l := range lines {
