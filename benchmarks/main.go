@@ -45,18 +45,21 @@ func main() {
 	root.AddCommand(runCommand(), compareCommand(), adviseCommand(), reportCommand(), listCommand(), schemaCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
-		var code exitCode
-		if errors.As(err, &code) {
-			os.Exit(int(code))
+		var ended *exitError
+		if errors.As(err, &ended) {
+			os.Exit(ended.code)
 		}
 		os.Exit(1)
 	}
 }
 
-// exitCode is an error whose meaning a script can tell.
-type exitCode int
+// exitError is an error whose meaning a script can tell by the exit code.
+type exitError struct {
+	error
+	code int
+}
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (e *exitError) Unwrap() error { return e.error }
 
 // stockKubo is upstream's kubo with go-ds-s3: nothing of ours is in it.
 func stockKubo() int {

@@ -19,8 +19,8 @@ import (
 
 // Exit codes of run, besides 0 and 1.
 const (
-	interrupted   exitCode = 130
-	budgetReached exitCode = 3
+	interrupted   = 130
+	budgetReached = 3
 )
 
 type runFlags struct {
@@ -78,9 +78,9 @@ func run(ctx context.Context, c *cobra.Command, f runFlags) error {
 	}
 	switch {
 	case errors.Is(failed, s3model.ErrBudget):
-		return fmt.Errorf("%w (%w)", failed, budgetReached)
+		return &exitError{failed, budgetReached}
 	case errors.Is(failed, context.Canceled):
-		return fmt.Errorf("interrupted with %d samples; `go run ./benchmarks run --resume %s` goes on (%w)", len(res.Samples), out, interrupted)
+		return &exitError{fmt.Errorf("interrupted with %d samples; `go run ./benchmarks run --resume %s` goes on", len(res.Samples), out), interrupted}
 	case failed != nil:
 		return failed
 	case len(res.Mismatch) > 0:

@@ -206,6 +206,9 @@ func (r *Runner) unit(ctx context.Context, u unit) (err error) {
 			}
 			r.say("    %s %s %s: %.2f s measured (%.1f s in all)", u.store.Name, u.level, w.Name, run.sample.Seconds, time.Since(began).Seconds())
 			r.note(func(res *record.Results) { res.Samples = append(res.Samples, *run.sample) })
+			if err := r.save(); err != nil {
+				return err
+			}
 		}
 		return run.agree()
 	}()

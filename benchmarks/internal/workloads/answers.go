@@ -6,13 +6,94 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	bsmsg "github.com/ipfs/boxo/bitswap/message"
+	pb "github.com/ipfs/boxo/bitswap/message/pb"
 	"github.com/ipfs/boxo/bitswap/network"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
 )
+
+func absentKubo(r *suite.Run) error {
+	h, err := libp2p.New(libp2p.NoListenAddrs)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close() }()
+	net := bsnet.NewFromIpfsHost(h)
+	a := &answers{asked: map[cid.Cid]time.Time{}}
+	net.Start(a)
+	defer net.Stop()
+	id, err := dialUp(r, h)
+	if err != nil {
+		return err
+	}
+	send := func(cids []cid.Cid) error {
+		msg := bsmsg.New(false)
+		for _, c := range cids {
+			msg.AddEntry(c, 1, pb.Message_Wantlist_Have, true)
+		}
+		return net.SendMessage(r.Context, id, msg)
+	}
+	first := cid.NewCidV1(cid.Raw, absent(-1).Hash) // so that both sides know each other before anything is measured
+	a.ask(first)
+	if err := send([]cid.Cid{first}); err != nil {
+		return err
+	}
+	if err := a.wait(r.Context, 1, send); err != nil {
+		return err
+	}
+	return r.Measure(func(rec *suite.Recorder) error {
+		a.start(rec)
+		sent, err := steadily(r, func(from, to int) error {
+			cids := make([]cid.Cid, 0, to-from)
+			for i := from; i < to; i++ {
+				c := cid.NewCidV1(cid.Raw, absent(i).Hash)
+				a.ask(c)
+				cids = append(cids, c)
+			}
+			if err := send(cids); err != nil {
+				return err
+			}
+			return a.cancel(r.Context, net, id)
+		})
+		if err != nil {
+			return err
+		}
+		return a.wait(r.Context, sent, send)
+	})
+}
+
+// start begins to count, and to take down, what is answered from now on.
+func (a *answers) start(rec *suite.Recorder) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rec, a.n = rec, 0
+}
+
+// answers notes when each want was answered with "do not have".
+type answers struct {
+	rec *suite.Recorder
+
+	mu    sync.Mutex
+	asked map[cid.Cid]time.Time
+	done  []cid.Cid // answered, and not taken off the node's list yet
+	n     int
+	want  int
+	all   chan struct{}
+}
+
+func (a *answers) ask(c cid.Cid) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked[c] = time.Now()
+}
 
 // answerTimeout is far longer than a node takes to say that it does not have a block.
 const answerTimeout = 2 * time.Minute
