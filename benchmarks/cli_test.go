@@ -133,6 +133,6 @@ func TestInterrupted(t *testing.T) {
 	res, err := record.Read(out)
 	require.NoError(t, err)
 	require.NotEmpty(t, res.Samples)
-	require.Contains(t, res.Stopped, "canceled")
+	require.Contains(t, res.Stopped, "signal")
 	require.FileExists(t, filepath.Join(out, report.Markdown))
 }
