@@ -47,13 +47,13 @@ func ReadmeText(r *record.Results) string {
 				cell = number(f.Stat.Median) + row.unit
 			}
 			if ok && f.Stat.Doubt() != "" {
-				cell += " (" + f.Stat.Doubt() + ")"
+				cell += " (?)"
 			}
 			cells = append(cells, cell)
 		}
 		t.Rows = append(t.Rows, cells)
 	}
-	return fmt.Sprintf("%s\n%s\n![Dollars per TiB and throughput by blockstore](benchmarks/results/reference/%s)\n\nMedians of %d interleaved samples under models of S3 and EFS, on %d cores, %s; [all figures](benchmarks/results/reference/%s), [how they are made](benchmarks/README.md).\n%s",
+	return fmt.Sprintf("%s\n%s\n![Dollars per TiB and throughput by blockstore](benchmarks/results/reference/%s)\n\nMedians of %d interleaved samples under models of S3 and EFS, on %d cores, %s; (?): the spread of the samples is too wide to decide. [All figures](benchmarks/results/reference/%s), [how they are made](benchmarks/README.md).\n%s",
 		begin, t.markdown(), Picture, r.Settings.Samples, r.Machine.Cores, r.Started.Format("2006-01-02"), Markdown, end)
 }
 
