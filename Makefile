@@ -115,6 +115,19 @@ fuzz: ## fuzz every decoder of what lies on disk or in the bucket, FUZZTIME each
 	  done; \
 	done
 
+# The benchmark suite: benchmarks/README.md. ARGS are more flags of `run`.
+.PHONY: bench
+bench: build ## what each blockstore costs and delivers: a report in benchmarks/results/<date> (ARGS='--profile full')
+	go run ./benchmarks run $(ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: build ## every blockstore and workload at toy size, and the report in a real browser
+	go test -timeout 10m -run 'TestSmoke|TestReferenceLooksRight' -v ./benchmarks -smoke
+
+.PHONY: bench-readme
+bench-readme: ## make the README's table and picture from benchmarks/results/reference
+	go test -timeout 5m -run 'TestReadmeIsInStep|TestSchemaIsInStep' ./benchmarks -update
+
 .PHONY: test-quick
 test-quick: build ## run the short tests, without the race detector
 	go test -short -timeout 10m ./...

@@ -173,3 +173,47 @@ const (
 	elasticReadUSD  = 0.03
 	elasticWriteUSD = 0.06
 )
+
+// Metered returns what Elastic throughput bills for n requests of a kind that moved so many bytes together, as read and as written: exact
+// for metadata, and for data taken to be spread evenly.
+func Metered(kind Kind, n, bytes int64) (read, written int64) {
+	if n == 0 {
+		return 0, 0
+	}
+	each, write := metered(kind, (bytes+n-1)/n)
+	if write {
+		return 0, n * each
+	}
+	return n * each, 0
+}
+
+// ElasticUSD is what metered bytes cost with Elastic throughput, in USD.
+func ElasticUSD(read, written int64) float64 {
+	return float64(read)/1e9*elasticReadUSD + float64(written)/1e9*elasticWriteUSD
+}
+
+// Prices of what is stored and provisioned, us-east-1, read 2026-11 at aws.amazon.com/efs/pricing.
+const (
+	// OneZoneGBMonth and RegionalGBMonth are USD per GB and month.
+	OneZoneGBMonth  = 0.16
+	RegionalGBMonth = 0.30
+	// ProvisionedMiBpsMonth is USD per MiB/s and month, above what the stored bytes bring with them.
+	ProvisionedMiBpsMonth = 6.00
+	// ElasticReadGB and ElasticWrittenGB are USD per metered GB.
+	ElasticReadGB    = elasticReadUSD
+	ElasticWrittenGB = elasticWriteUSD
+	// BurstingPerGiB is the baseline of bursting, in bytes per second for each GiB stored.
+	BurstingPerGiB = burstBaselinePerGiB
+)
+
+// LimitBytes is what one client may write in a second by the profile and the throughput mode, in bytes, with credits where there are any.
+func LimitBytes(p Profile, t Throughput) int64 {
+	mode := int64(elasticBytes)
+	switch t.Mode {
+	case "provisioned":
+		mode = t.MiBps << 20
+	case "bursting":
+		mode = max(burstBytes, t.StoredGiB*(burstBytes>>10))
+	}
+	return min(p.ClientBytes, mode)
+}

@@ -1,0 +1,2 @@
+// Package stores holds the blockstores that can be measured, one file each. Importing it registers them.
+package stores

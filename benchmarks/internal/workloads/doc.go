@@ -1,0 +1,2 @@
+// Package workloads holds the work that stores are measured with, one file each. Importing it registers them.
+package workloads
