@@ -28,7 +28,7 @@ func TestSmoke(t *testing.T) {
 		t.Skip("runs every combination: `make bench-smoke`, or -smoke")
 	}
 	out := filepath.Join(t.TempDir(), "results")
-	_, stderr, code := bench(t, nil, "run", "--profile", "smoke", "--parallel", "3", "--out", out)
+	_, stderr, code := bench(t, nil, "run", "--profile", "smoke", "--parallel", "4", "--out", out)
 	require.Zero(t, code, stderr)
 
 	res, err := record.Read(out) // strict: a field that the schema does not have is an error

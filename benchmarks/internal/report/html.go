@@ -130,7 +130,7 @@ th { color: var(--soft); font-weight: 600; }
 <body>
 <h1>What blockstores cost and deliver</h1>
 <dl>{{range .Facts}}<dt>{{index . 0}}</dt><dd>{{index . 1}}</dd>{{end}}</dl>
-<p class="soft">Blue: stores of this project. Whiskers: least and greatest sample. “Undecided”: the spread is too wide, or the samples too few.</p>
+<p class="soft">Blue: stores of this project. Whiskers: least and greatest sample. “?”: undecided, for the spread is too wide, or the samples too few.</p>
 <div class="plots">{{range .Plots}}
 <figure><figcaption><h2>{{.Title}}</h2><p class="soft">{{.Note}}</p></figcaption>{{.Drawing}}</figure>{{end}}
 </div>

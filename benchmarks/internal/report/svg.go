@@ -65,7 +65,7 @@ func bars(unit string, rows []bar) string {
 		}
 		value := short(r.Mid) + " " + unit
 		if r.Doubt != "" {
-			value += " (" + r.Doubt + ")"
+			value += " ?"
 		}
 		fmt.Fprintf(&b, `<text x="%d" y="%d" class="label">%s</text>`, left, y+13, html.EscapeString(r.Label))
 		fmt.Fprintf(&b, `<text x="%d" y="%d" class="value" text-anchor="end">%s</text>`, right+8, y+13, html.EscapeString(strings.TrimSpace(value)))
@@ -82,7 +82,10 @@ func bars(unit string, rows []bar) string {
 		scale = "logarithmic"
 	}
 	if slices.ContainsFunc(rows, func(r bar) bool { return r.Limit > 0 }) {
-		scale += "; upright line: limit of the model"
+		scale += "; upright: limit of the model"
+	}
+	if slices.ContainsFunc(rows, func(r bar) bool { return r.Doubt != "" }) {
+		scale += "; ?: undecided"
 	}
 	fmt.Fprintf(&b, `<text x="%d" y="%d" class="note">%s</text></svg>`, left, height-5, scale)
 	return b.String()
