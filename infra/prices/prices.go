@@ -18,7 +18,7 @@ const HoursPerMonth = 730
 type Price struct {
 	USD    float64 `json:"usd"`
 	Unit   string  `json:"unit"`
-	Seen   string  `json:"seen"` // year and month in which the page said so
+	Seen   string  `json:"seen"` // year and month in which the source was read; empty if it was not
 	Source string  `json:"source"`
 }
 
