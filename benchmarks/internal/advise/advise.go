@@ -72,6 +72,7 @@ func variants() []variant {
 		{name: "efs, EFS Regional bursting", measured: "efs-onezone-elastic", efs: &regional, mode: "bursting"},
 		{name: "efs, EFS Regional provisioned", measured: "efs-onezone-elastic", efs: &regional, mode: "provisioned"},
 		{name: "go-ds-s3, S3 Standard", measured: "go-ds-s3", class: &std, exact: true},
+		{name: "s3 objects, S3 Standard", measured: "s3-objects", class: &std, exact: true},
 		{name: "s3 packs, S3 Standard", measured: "s3-packs", class: &std, cached: true, exact: true},
 		{name: "s3 packs, S3 Intelligent-Tiering", measured: "s3-packs", class: &it, cached: true, tiers: true, exact: true},
 		{name: "s3 packs, S3 Express One Zone", measured: "s3-packs-express", class: &exp, cached: true, exact: true},
@@ -135,6 +136,7 @@ type measured struct {
 	objectsPerGB              float64                // PUTs: how many objects a GB becomes
 	wantRequests              map[s3model.Op]float64 // per want
 	addMetered, readMetered   [2]float64             // EFS: metered bytes read, written, per byte
+	wantMetered               [2]float64             // EFS: the same, per want
 	latency                   float64
 }
 
@@ -178,6 +180,7 @@ func measure(r *record.Results, store string) (measured, bool) {
 		for i, f := range []func(*record.EFS) int64{func(e *record.EFS) int64 { return e.MeteredRead }, func(e *record.EFS) int64 { return e.MeteredWritten }} {
 			m.addMetered[i] = per(adds, func(s record.Sample) float64 { return float64(f(s.EFS)) / float64(s.Bytes) })
 			m.readMetered[i] = per(reads, func(s record.Sample) float64 { return float64(f(s.EFS)) / float64(s.Bytes) })
+			m.wantMetered[i] = per(wants, func(s record.Sample) float64 { return float64(f(s.EFS)) / float64(s.Ops) })
 		}
 	}
 	if len(gateway) > 0 {

@@ -29,7 +29,7 @@ func measuredBy(store string, put, get, head int64, ms float64, metered int64) [
 	return []record.Sample{
 		sample("add-file", 1e9, 1, map[s3model.Op]int64{s3model.Put: put}, 1e9, 0),
 		sample("cat-cold", 1e9, 1, map[s3model.Op]int64{s3model.Get: get}, 0, 1e9),
-		sample("wants", 0, 100, map[s3model.Op]int64{s3model.Head: head}, 0, 0),
+		sample("wants", 0, 100, map[s3model.Op]int64{s3model.Head: head}, 0, 1e9),
 		gateway,
 	}
 }
@@ -90,6 +90,7 @@ func TestBillByHand(t *testing.T) {
 	require.InDelta(t, 16, line(t, e, "storage"), 1e-9)
 	require.InDelta(t, 10*1.2*0.06, line(t, e, "adding: metered as written"), 1e-9)
 	require.InDelta(t, 50*1.2*0.03, line(t, e, "serving: metered as read"), 1e-9)
+	require.InDelta(t, 500*2_628_000*1.2e9/100/1e9*0.03, line(t, e, "wants for absent blocks: metered as read"), 1e-3)
 }
 
 func TestLatencyAndCreditsDecide(t *testing.T) {

@@ -107,6 +107,7 @@ func (s *sum) efs(v variant, m measured, u Use, copies, served float64) (refused
 		}{{"read", efsmodel.ElasticReadGB}, {"written", efsmodel.ElasticWrittenGB}} {
 			s.add("adding: metered as "+way.name, copies*u.AddedGB*m.addMetered[i]*way.usd, "%.4g copies × %.4g GB × %.4g metered per byte (measured) × $%.4g", copies, u.AddedGB, m.addMetered[i], way.usd)
 			s.add("serving: metered as "+way.name, served*m.readMetered[i]*way.usd, "%.4g GB × %.4g metered per byte (measured, cold) × $%.4g", served, m.readMetered[i], way.usd)
+			s.add("wants for absent blocks: metered as "+way.name, copies*u.Wants*secondsPerMonth*m.wantMetered[i]/1e9*way.usd, "%.4g tasks × %.4g a second × %d s × %.4g bytes metered each (measured) × $%.4g per 10⁹", copies, u.Wants, secondsPerMonth, m.wantMetered[i], way.usd)
 		}
 	case "provisioned":
 		// four times the average: traffic has a day and a night
