@@ -26,15 +26,15 @@ import (
 // (the sections of a CARv1). The stream ends where the blocks end; a change that
 // the peer does not have is not in it.
 //
-//	→ {"want":["CID",…],"most":1024}
+//	→ {"want":["CID",…],"most":256}
 const Protocol = protocol.ID("/ipfs-aws/cluster/history/1")
 
 const (
 	// A change that a batch of pins makes is at most 1 MiB; most have 100 bytes.
-	mostChanges = 1024
-	mostBytes   = 4 << 20
+	mostChanges = 256
+	mostBytes   = 1 << 20
 	mostBlock   = 2 << 20
-	mostWanted  = 1024
+	mostWanted  = mostChanges
 	mostAsked   = mostWanted * 128 // bytes of a question
 
 	// A peer nearby answers within milliseconds. One that is paused keeps its
