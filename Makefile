@@ -100,12 +100,11 @@ test: build ## run everything: unit, conformance, fault and process-level tests
 test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and replace writers
 	go test -timeout 20m -v ./test/s3
 
-# The images have a tag of their own, so that those of a person stay.
 .PHONY: test-infra-runs
 test-infra-runs: ## the task definitions of the templates, run here as compose files
 	@docker info >/dev/null 2>&1 || echo "no Docker engine answers: the task definitions are not run here"
-	! docker info >/dev/null 2>&1 || $(MAKE) images VERSION=infra-test IMAGES='ipfs-aws cluster-aws local-cluster versitygw'
-	cd infra && IPFS_AWS_COMPOSE=infra-test go test -vet=off -count=1 -timeout 15m -v -run TestItRuns ./compose
+	! docker info >/dev/null 2>&1 || $(MAKE) images IMAGES='ipfs-aws cluster-aws local-cluster versitygw'
+	cd infra && IPFS_AWS_COMPOSE='$(VERSION)' go test -vet=off -count=1 -timeout 15m -v -run TestItRuns ./compose
 
 .PHONY: test-kill
 test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks
