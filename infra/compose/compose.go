@@ -5,7 +5,7 @@
 //
 //	task (awsvpc)      a container that holds the network; the others join it
 //	EFS access point   a volume; the task's own disk, another
-//	S3 bucket          versitygw
+//	S3 bucket          versitygw, and a container that makes the bucket
 //	Secrets Manager    a file for each secret, and the setting's _FILE variant
 //	Cloud Map          the name of the node as a network alias
 //
@@ -25,10 +25,8 @@ import (
 // Options are what is not in a template.
 type Options struct {
 	NodeImage, ClusterImage string
-	// HolderImage runs `local-cluster hold`, or whatever Hold says, and keeps the
-	// network of a task.
+	// HolderImage is local-cluster: it keeps the network of a task, and makes the bucket.
 	HolderImage string
-	Hold        []string
 	// S3Image is versitygw; used where the template has a bucket.
 	S3Image string
 	// SecretsDir has a file for each secret, named as the resource.
@@ -45,7 +43,14 @@ const (
 	S3User    = "test"
 	S3Key     = "test-secret"
 	S3Service = "s3"
+	s3Bucket  = "blocks"
 )
+
+// s3Keys are the files in Options.SecretsDir of the S3 server's keys, beside
+// the secrets of the template.
+var s3Keys = map[string]string{"S3User": S3User, "S3Key": S3Key}
+
+var s3URL = fmt.Sprintf("http://%s:%d", S3Service, S3Port)
 
 // Make reads a template with its parameters and gives a compose file.
 func Make(l template.Launch, o Options) ([]byte, error) {
@@ -57,6 +62,14 @@ func Make(l template.Launch, o Options) ([]byte, error) {
 			"environment": object{"ROOT_ACCESS_KEY": S3User, "ROOT_SECRET_KEY": S3Key},
 		}
 		volumes["s3"] = object{}
+		services[s3Bucket] = object{
+			"image": o.HolderImage, "command": []any{"bucket", "--endpoint", s3URL, "--name", s3Bucket,
+				"--access-key-file", "/run/secrets/S3User", "--secret-key-file", "/run/secrets/S3Key"},
+			"secrets": []any{"S3User", "S3Key"},
+		}
+		for id := range s3Keys {
+			secrets[id] = object{"file": o.SecretsDir + "/" + id}
+		}
 	}
 	for _, id := range l.OfType("AWS::ECS::Service") {
 		s, err := l.Resource(id)
@@ -71,11 +84,7 @@ func Make(l template.Launch, o Options) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		holder := object{"image": o.HolderImage, "networks": object{"default": object{"aliases": []any{name + "." + o.Namespace}}}}
-		if len(o.Hold) > 0 {
-			holder["command"] = o.Hold
-		}
-		services[name] = holder
+		services[name] = object{"image": o.HolderImage, "command": []any{"hold"}, "networks": object{"default": object{"aliases": []any{name + "." + o.Namespace}}}}
 
 		mounts := map[string]string{}
 		for _, v := range list(d["Volumes"]) {
@@ -92,10 +101,10 @@ func Make(l template.Launch, o Options) ([]byte, error) {
 			}
 			if bucket && service["environment"].(object)["IPFS_BLOCKSTORE"] == "s3" {
 				env := service["environment"].(object)
-				env["IPFS_S3_ENDPOINT"] = fmt.Sprintf("http://%s:%d", S3Service, S3Port)
+				env["IPFS_S3_ENDPOINT"], env["IPFS_S3_BUCKET"] = s3URL, s3Bucket
 				env["AWS_REGION"], env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"] = "us-east-1", S3User, S3Key
 				env["AWS_EC2_METADATA_DISABLED"] = "true"
-				service["depends_on"].(object)[S3Service] = object{"condition": "service_started"}
+				service["depends_on"].(object)[s3Bucket] = object{"condition": "service_completed_successfully"}
 			}
 			services[name+"-"+fmt.Sprint(container["Name"])] = service
 		}
@@ -188,9 +197,15 @@ func at(v any, path ...any) any {
 }
 
 // Secrets lists the secrets that the tasks of a template need, so that whoever
-// starts the compose file can write them.
+// starts the compose file can write them; those of the S3 server have the keys
+// of this package.
 func Secrets(l template.Launch) ([]string, error) {
 	names := map[string]bool{}
+	if len(l.OfType("AWS::S3::Bucket")) > 0 {
+		for id := range s3Keys {
+			names[id] = true
+		}
+	}
 	for _, id := range l.OfType("AWS::ECS::TaskDefinition") {
 		d, err := l.Resource(id)
 		if err != nil {

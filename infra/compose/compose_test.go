@@ -35,8 +35,8 @@ func TestMake(t *testing.T) {
 		if err := json.Unmarshal(text, &file); err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]int{"onezone": 9, "standard": 9, "s3": 10}[variant]
-		if len(file.Services) != want || len(file.Secrets) != 3 {
+		want := map[string][2]int{"onezone": {9, 3}, "standard": {9, 3}, "s3": {11, 5}}[variant]
+		if len(file.Services) != want[0] || len(file.Secrets) != want[1] {
 			t.Errorf("%s: %d services and %d secrets", variant, len(file.Services), len(file.Secrets))
 		}
 		for _, n := range []string{"node-a", "node-b", "node-c"} {

@@ -15,28 +15,38 @@ import (
 	"time"
 )
 
-// The task definitions of the template run on this machine: a folder added
+// The task definitions of the templates run on this machine: a folder added
 // through one node is read through each. IPFS_AWS_COMPOSE names the tag of the
-// images (`make images`); without it the test is skipped, and says so.
+// images, as `make test-infra-runs` does; without it the test is skipped, and says so.
 func TestItRuns(t *testing.T) {
 	tag := os.Getenv("IPFS_AWS_COMPOSE")
 	if tag == "" {
 		t.Skip("SKIPPED: set IPFS_AWS_COMPOSE to the tag of the images that `make images` made")
 	}
-	dir, project := t.TempDir(), fmt.Sprintf("infra%d", os.Getpid())
+	if out, err := exec.Command("docker", "info").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: no Docker engine answers: %s", out)
+	}
+	for _, variant := range []string{"onezone", "standard", "s3"} {
+		t.Run(variant, func(t *testing.T) { itRuns(t, variant, tag) })
+	}
+}
+
+func itRuns(t *testing.T, variant, tag string) {
+	dir, project := t.TempDir(), fmt.Sprintf("infra%d%s", os.Getpid(), variant)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{
 		"ClusterSecret": strings.Repeat("0123456789abcdef", 4), "Seed": strings.Repeat("s", 64), "AdminCredentials": "admin:word",
+		"S3User": S3User, "S3Key": S3Key,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l := launch(t, "onezone")
+	l := launch(t, variant)
 	l.Values["NodeImage"], l.Values["ClusterImage"] = "ipfs-aws:"+tag, "cluster-aws:"+tag
-	text, err := Make(l, Options{HolderImage: "local-cluster:" + tag, Hold: []string{"hold"}, SecretsDir: dir, Namespace: "ipfs.internal"})
+	text, err := Make(l, Options{HolderImage: "local-cluster:" + tag, S3Image: "versitygw:" + tag, SecretsDir: dir, Namespace: "ipfs.internal"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func run(arguments []string) error {
 		"NodeImage": "ipfs-aws:" + version, "ClusterImage": "cluster-aws:" + version,
 		"AWS::Region": "us-east-1", "AWS::StackName": "ipfs", "AWS::AccountId": "000000000000", "AWS::Partition": "aws",
 	}}, compose.Options{
-		HolderImage: "local-cluster:" + version, Hold: []string{"hold"}, S3Image: "versitygw:" + version,
+		HolderImage: "local-cluster:" + version, S3Image: "versitygw:" + version,
 		SecretsDir: arguments[1], Namespace: "ipfs.internal",
 	})
 	if err != nil {
