@@ -92,19 +92,12 @@ test: build ## run everything: unit, conformance, fault and process-level tests
 	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|internal|test)/|/cmd/local-cluster')
 	cd docker && go test -timeout 10m ./...
 	$(MAKE) -C infra test
-	$(MAKE) test-infra-runs
 	go test -timeout 25m -p 1 -v $(process_packages)
 	go test -timeout 10m -p 1 -short -v ./test/migrate ./test/s3
 
 .PHONY: test-bill
 test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and replace writers
 	go test -timeout 20m -v ./test/s3
-
-.PHONY: test-infra-runs
-test-infra-runs: ## the task definitions of the templates, run here as compose files
-	@docker info >/dev/null 2>&1 || echo "no Docker engine answers: the task definitions are not run here"
-	! docker info >/dev/null 2>&1 || $(MAKE) images IMAGES='ipfs-aws cluster-aws local-cluster versitygw'
-	cd infra && IPFS_AWS_COMPOSE='$(VERSION)' go test -vet=off -count=1 -timeout 15m -v -run TestItRuns ./compose
 
 .PHONY: test-kill
 test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks

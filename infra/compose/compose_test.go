@@ -3,27 +3,19 @@ package compose
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"testing"
 
 	"github.com/ipfs-aws/ipfs-aws/infra/template"
 )
 
-func launch(t *testing.T, variant string) template.Launch {
-	t.Helper()
-	tpl, err := template.Read("../templates/" + variant + ".json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return template.Launch{Template: tpl, Values: map[string]string{
-		"NodeImage": "ipfs-aws:1", "ClusterImage": "cluster-aws:1", "AWS::Region": "us-east-1", "AWS::StackName": "ipfs", "AWS::AccountId": "1", "AWS::Partition": "aws"}}
-}
-
 // What is in a task definition is in the compose file.
 func TestMake(t *testing.T) {
 	for _, variant := range []string{"onezone", "standard", "s3"} {
-		l := launch(t, variant)
-		text, err := Make(l, Options{HolderImage: "holder", S3Image: "versitygw", SecretsDir: "/secrets", Namespace: "ipfs.internal"})
+		tpl, err := template.Read("../templates/" + variant + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := Make(template.Launch{Template: tpl, Values: Values})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,10 +24,10 @@ func TestMake(t *testing.T) {
 			Volumes  object
 			Secrets  object
 		}
-		if err := json.Unmarshal(text, &file); err != nil {
+		if err := json.Unmarshal(made.Compose, &file); err != nil {
 			t.Fatal(err)
 		}
-		want := map[string][2]int{"onezone": {9, 3}, "standard": {9, 3}, "s3": {11, 5}}[variant]
+		want := map[string][2]int{"onezone": {10, 3}, "standard": {10, 3}, "s3": {12, 5}}[variant]
 		if len(file.Services) != want[0] || len(file.Secrets) != want[1] {
 			t.Errorf("%s: %d services and %d secrets", variant, len(file.Services), len(file.Secrets))
 		}
@@ -49,22 +41,33 @@ func TestMake(t *testing.T) {
 			ipfs, cluster := file.Services[n+"-ipfs"], file.Services[n+"-cluster"]
 			same("name", at(file.Services[n], "networks", "default", "aliases"), "["+n+".ipfs.internal]")
 			same("network", ipfs["network_mode"], "service:"+n)
-			same("image", ipfs["image"], "ipfs-aws:1")
+			same("image", ipfs["image"], "ipfs-aws:${VERSION:-0.1.0-dev}")
+			same("memory", ipfs["mem_limit"], "3328m")
 			same("health", at(ipfs, "healthcheck", "test"), "[CMD ipfs-aws health --live]")
 			same("read-only", ipfs["read_only"], "true")
 			same("time to stop", ipfs["stop_grace_period"], "120s")
-			same("mounts", ipfs["volumes"], "["+n+"-repo:/data/ipfs "+n+"-cache:/data/cache]")
+			same("mounts", ipfs["volumes"], "["+n+"-repo:/data/ipfs /data/cache]")
 			same("start order", at(cluster, "depends_on", n+"-ipfs", "condition"), "service_healthy")
-			same("secret", at(cluster, "environment", "CLUSTER_SEED_FILE"), "/run/secrets/Seed")
+			same("secret", at(cluster, "environment", "CLUSTER_SEED_FILE"), "/run/secrets/cluster_seed")
 			same("peer", at(cluster, "environment", "CLUSTER_PEERNAME"), n)
 			if variant == "s3" {
 				same("S3", at(ipfs, "environment", "IPFS_S3_ENDPOINT"), "http://s3:7070")
 			}
 		}
-		for name := range file.Secrets {
-			if names, _ := Secrets(l); !slices.Contains(names, name) {
-				t.Errorf("%s is not among %v", name, names)
+		for name, secret := range file.Secrets {
+			if got := fmt.Sprint(at(secret, "file")); got != "${STATE_DIR:-../.compose}/secrets/"+name {
+				t.Errorf("%s: the file of the secret %s is %s", variant, name, got)
 			}
+		}
+		var edge struct{ Gateway, API struct{ Targets []target } }
+		if err := json.Unmarshal(made.Edge, &edge); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := fmt.Sprint(edge.Gateway.Targets[1]), "{node-b http://node-b.ipfs.internal:8080 http://node-b.ipfs.internal:8099/readyz}"; len(edge.Gateway.Targets) != 3 || got != want {
+			t.Errorf("%s: behind the gateway: %v", variant, edge.Gateway.Targets)
+		}
+		if got, want := fmt.Sprint(edge.API.Targets[2]), "{node-c http://node-c.ipfs.internal:9094 http://node-c.ipfs.internal:9098/readyz}"; len(edge.API.Targets) != 3 || got != want {
+			t.Errorf("%s: behind the API: %v", variant, edge.API.Targets)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func abs(f float64) float64 { return max(f, -f) }
 
 func TestPricesHaveDayAndSource(t *testing.T) {
 	for name, p := range prices.List.Items {
-		if p.USD <= 0 || p.Unit == "" || p.Seen != "" && len(p.Seen) != len("2026-11") || !strings.HasPrefix(p.Source, "https://aws.amazon.com/") {
+		if p.USD <= 0 || p.Unit == "" || p.Seen != "" && len(p.Seen) != len("2026-11") || !strings.HasPrefix(p.Source, "https://aws.amazon.com/") || p.Quoted != "" && p.Seen == "" {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}

@@ -18,8 +18,9 @@ const HoursPerMonth = 730
 type Price struct {
 	USD    float64 `json:"usd"`
 	Unit   string  `json:"unit"`
-	Seen   string  `json:"seen"` // year and month in which the source was read; empty if it was not
-	Source string  `json:"source"`
+	Seen   string  `json:"seen"`   // year and month in which it was read; empty if it was not
+	Source string  `json:"source"` // AWS's page
+	Quoted string  `json:"quoted"` // where it was read, if it was not at Source
 }
 
 //go:embed prices.json

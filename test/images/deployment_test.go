@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"mime/multipart"
 	"net"
@@ -26,9 +27,10 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/internal/compose"
 )
 
-// deployment is all of docker/compose.yaml, under a name of its own.
+// deployment is all of a compose file, under a name of its own.
 type deployment struct {
 	compose.Deployment
+	tasks  []task
 	doors  *compose.Doors
 	client *http.Client
 }
@@ -42,13 +44,50 @@ func (d *deployment) compose(t *testing.T, args ...string) {
 	require.NoError(t, cmd.Run(), "%s", &said)
 }
 
-// deploy starts it with images of a version and waits until it serves.
-func deploy(t *testing.T, version, blockstore string) *deployment {
+// task is the services of a task: what has its network, and the two containers.
+type task struct{ name, host, node, sidecar string }
+
+// description is where a compose file comes from.
+type description struct {
+	template string // in infra/templates; empty is docker/compose.yaml
+	tasks    []task
+}
+
+var ours = description{"", []task{
+	{"task-1", "task-1.internal", "ipfs-1", "cluster-1"},
+	{"task-2", "task-2.internal", "ipfs-2", "cluster-2"},
+	{"task-3", "task-3.internal", "ipfs-3", "cluster-3"},
+}}
+
+func ofTemplate(name string) description {
+	d := description{template: name}
+	for _, node := range []string{"node-a", "node-b", "node-c"} {
+		d.tasks = append(d.tasks, task{node, node + ".ipfs.internal", node + "-ipfs", node + "-cluster"})
+	}
+	return d
+}
+
+// files is the folder of the compose file; that of a template is made.
+func (of description) files(t *testing.T) string {
 	t.Helper()
-	files, err := filepath.Abs(filepath.Join(top, "docker"))
-	require.NoError(t, err)
-	d := &deployment{Deployment: compose.Deployment{
-		Files: files, Dir: filepath.Join(t.TempDir(), "state"), Project: fmt.Sprintf("ipfsawstest%d%s", os.Getpid(), blockstore), Version: version,
+	if of.template == "" {
+		files, err := filepath.Abs(filepath.Join(top, "docker"))
+		require.NoError(t, err)
+		return files
+	}
+	files := t.TempDir()
+	cmd := exec.Command("go", "run", "./cmd/compose", "templates/"+of.template+".json", files)
+	cmd.Dir = filepath.Join(top, "infra")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return files
+}
+
+// deploy starts it with images of a version and waits until it serves.
+func deploy(t *testing.T, of description, version, blockstore string) *deployment {
+	t.Helper()
+	d := &deployment{tasks: of.tasks, Deployment: compose.Deployment{
+		Files: of.files(t), Dir: filepath.Join(t.TempDir(), "state"), Project: fmt.Sprintf("ipfsawstest%d%s%s", os.Getpid(), of.template, blockstore), Version: version,
 		Blockstore: blockstore, GatewayPort: freePort(t), APIPort: freePort(t), Timeout: patience, Out: io.Discard,
 	}}
 	t.Cleanup(func() {
@@ -68,6 +107,7 @@ func deploy(t *testing.T, version, blockstore string) *deployment {
 		t.Logf("down after %.1f s", time.Since(start).Seconds())
 	})
 	start := time.Now()
+	var err error
 	d.doors, err = d.Up(t.Context())
 	require.NoError(t, err)
 	t.Logf("up after %.1f s", time.Since(start).Seconds())
@@ -94,26 +134,33 @@ func (d *deployment) id(t *testing.T, service string) string {
 	return ids
 }
 
-func (d *deployment) awaitHealthy(t *testing.T, services ...string) {
+// ready waits until all containers of tasks are healthy and ready, and the edge is.
+func (d *deployment) ready(t *testing.T, tasks ...task) {
 	t.Helper()
-	for _, s := range services {
-		id := d.id(t, s)
-		eventually(t, patience, s+" healthy", func() error {
+	programs := map[string]string{"edge": "local-cluster"}
+	for _, of := range tasks {
+		programs[of.node], programs[of.sidecar] = "ipfs-aws", "cluster-aws"
+	}
+	for service, program := range programs {
+		id := d.id(t, service)
+		eventually(t, patience, service+" healthy and ready", func() error {
 			state, err := try(nil, "inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", id)
-			if err == nil && state != "running healthy" {
-				err = errors.New(state)
+			if err != nil {
+				return err
 			}
+			if state != "running healthy" {
+				return errors.New(state)
+			}
+			_, err = try(nil, "exec", id, program, "health")
 			return err
 		})
 	}
 }
 
-var everyPair = []string{"ipfs-1", "ipfs-2", "ipfs-3", "cluster-1", "cluster-2", "cluster-3"}
-
 // gateway is that of a task, past the edge.
-func (d *deployment) gateway(t *testing.T, task string) string {
+func (d *deployment) gateway(t *testing.T, of task) string {
 	t.Helper()
-	return "http://" + docker(t, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", d.id(t, task)) + ":8080"
+	return "http://" + docker(t, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", d.id(t, of.name)) + ":8080"
 }
 
 // plain asks over HTTP.
@@ -220,11 +267,14 @@ func (d *deployment) pinned(cid string) error {
 	if err := json.Unmarshal(b, &pin); err != nil {
 		return err
 	}
-	states := map[string]string{}
+	states, want := map[string]string{}, map[string]string{}
 	for _, s := range pin.PeerMap {
 		states[s.Peername] = s.Status
 	}
-	if fmt.Sprint(states) != "map[task-1:pinned task-2:pinned task-3:pinned]" {
+	for _, of := range d.tasks {
+		want[of.name] = "pinned"
+	}
+	if !maps.Equal(states, want) {
 		return fmt.Errorf("%s: %v", cid, states)
 	}
 	return nil
@@ -254,10 +304,10 @@ func (d *deployment) check(t *testing.T, root string, tr tree) {
 	for path, want := range tr {
 		require.NoError(t, same(d.client, d.doors.Gateway, root, path, want))
 	}
-	for _, task := range []string{"task-1", "task-2", "task-3"} {
-		base := d.gateway(t, task)
+	for _, of := range d.tasks {
+		base := d.gateway(t, of)
 		for path, want := range tr {
-			require.NoError(t, same(plain, base, root, path, want), task)
+			require.NoError(t, same(plain, base, root, path, want), of.name)
 		}
 	}
 }
@@ -270,17 +320,4 @@ func (d *deployment) mib(t *testing.T, service string) float64 {
 	n, err := strconv.ParseFloat(used, 64)
 	require.NoError(t, err, out)
 	return n
-}
-
-// buildBefore makes images of the two programs as an earlier version.
-func buildBefore(t *testing.T) {
-	t.Helper()
-	dir := t.TempDir()
-	out, err := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "-ldflags", "-s -w -X github.com/ipfs-aws/ipfs-aws/internal/version.Version=0.0.1-before",
-		"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws", "github.com/ipfs-aws/ipfs-aws/cmd/cluster-aws").CombinedOutput()
-	require.NoError(t, err, string(out))
-	require.NoError(t, build(dir, before, "ipfs-aws", "cluster-aws"))
-	for _, name := range []string{"local-cluster", "versitygw"} {
-		docker(t, "tag", name+":"+current, name+":"+before)
-	}
 }

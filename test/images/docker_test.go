@@ -39,6 +39,29 @@ var engine = sync.OnceValue(func() error {
 
 var built = sync.OnceValue(func() error { return build(filepath.Join(top, "bin"), current, all...) })
 
+// builtBefore makes images of the two programs as an earlier version, once.
+var builtBefore = sync.OnceValue(func() error {
+	dir, err := os.MkdirTemp("", "images-before-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	out, err := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "-ldflags", "-s -w -X github.com/ipfs-aws/ipfs-aws/internal/version.Version=0.0.1-before",
+		"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws", "github.com/ipfs-aws/ipfs-aws/cmd/cluster-aws").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build the programs: %w: %s", err, out)
+	}
+	if err := build(dir, before, "ipfs-aws", "cluster-aws"); err != nil {
+		return err
+	}
+	for _, name := range []string{"local-cluster", "versitygw"} {
+		if _, err := try(nil, "tag", name+":"+current, name+":"+before); err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
 // need skips a test where there is no engine, and makes the images once.
 func need(t *testing.T) {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,53 +122,73 @@ func (l *load) end(t *testing.T) {
 
 // replace ends a task in order and starts another in its place, as ECS does, with the
 // images of the deployment's version.
-func (d *deployment) replace(t *testing.T, n int) {
+func (d *deployment) replace(t *testing.T, of task) {
 	t.Helper()
 	start := time.Now()
-	task, node, sidecar := fmt.Sprintf("task-%d", n), fmt.Sprintf("ipfs-%d", n), fmt.Sprintf("cluster-%d", n)
-	for _, s := range []string{sidecar, node, task} {
+	for _, s := range []string{of.sidecar, of.node, of.name} {
 		at := time.Now()
 		id := d.id(t, s)
 		docker(t, "stop", "--time", "120", id)
 		require.Equal(t, "0", docker(t, "inspect", "--format", "{{.State.ExitCode}}", id), s)
-		docker(t, "rm", id)
+		docker(t, "rm", "--volumes", id) // those without a name: the disk of the task
 		t.Logf("%s ended after %.1f s", s, time.Since(at).Seconds())
 	}
-	d.compose(t, "up", "--detach", task, node, sidecar)
-	d.awaitHealthy(t, node, sidecar)
-	t.Logf("%s replaced after %.1f s", task, time.Since(start).Seconds())
+	d.compose(t, "up", "--detach", of.name, of.node, of.sidecar)
+	d.ready(t, of)
+	t.Logf("%s replaced after %.1f s", of.name, time.Since(start).Seconds())
 }
 
 // TestDeployment takes one deployment through all of its life: made with the images of
 // an earlier version, used, replaced task by task by the current ones under load.
-func TestDeployment(t *testing.T) {
-	need(t)
-	buildBefore(t)
-	d := deploy(t, before, "s3")
-	d.awaitHealthy(t, everyPair...)
+func TestDeployment(t *testing.T) { life(t, ours, "s3") }
 
-	tr := someTree(1, 60)
+// TestTemplate does the same with the task definitions of the templates in infra/.
+func TestTemplate(t *testing.T) {
+	t.Run("s3", func(t *testing.T) { life(t, ofTemplate("s3"), "s3") })
+	for _, name := range []string{"onezone", "standard"} {
+		t.Run(name, func(t *testing.T) {
+			need(t)
+			d := deploy(t, ofTemplate(name), current, "efs")
+			d.use(t, someTree(3, 60))
+			d.replace(t, d.tasks[1])
+		})
+	}
+}
+
+// use adds a tree, and reads it in every way.
+func (d *deployment) use(t *testing.T, tr tree) (root string) {
+	t.Helper()
+	d.ready(t, d.tasks...)
 	root, err := d.add("tree", tr)
 	require.NoError(t, err)
 	d.awaitPinned(t, root)
 	d.check(t, root, tr)
 	d.checkAtTheEdge(t, root, tr)
+	return root
+}
 
-	pair := d.mib(t, "ipfs-1") + d.mib(t, "cluster-1")
+func life(t *testing.T, of description, blockstore string) {
+	need(t)
+	require.NoError(t, builtBefore())
+	d := deploy(t, of, before, blockstore)
+	tr := someTree(1, 60)
+	root := d.use(t, tr)
+
+	pair := d.mib(t, d.tasks[0].node) + d.mib(t, d.tasks[0].sidecar)
 	t.Logf("memory of an idle pair: %.0f MiB", pair)
 	require.Less(t, pair, 350.0)
 
 	l := d.load(root, tr)
 	l.goesOn(t, "before anything is replaced")
 	d.Version = current
-	for n := 1; n <= 3; n++ {
-		d.replace(t, n)
-		l.goesOn(t, fmt.Sprintf("with task %d replaced", n))
+	for _, of := range d.tasks {
+		d.replace(t, of)
+		l.goesOn(t, "with "+of.name+" replaced")
 	}
 	l.end(t)
 	require.Empty(t, l.failedReads, "a client noticed")
-	for n := 1; n <= 3; n++ {
-		require.NotContains(t, docker(t, "exec", d.id(t, fmt.Sprintf("ipfs-%d", n)), "ipfs-aws", "version"), "before")
+	for _, of := range d.tasks {
+		require.NotContains(t, docker(t, "exec", d.id(t, of.node), "ipfs-aws", "version"), "before")
 	}
 	d.awaitPinned(t, root)
 	d.check(t, root, tr)
@@ -190,8 +211,10 @@ func (d *deployment) checkAtTheEdge(t *testing.T, root string, tr tree) {
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
 	require.Equal(t, http.StatusBadRequest, res.StatusCode, "the door is HTTPS only")
-	for _, s := range append([]string{"s3", "task-1"}, everyPair...) {
-		require.Equal(t, "map[]", docker(t, "inspect", "--format", "{{.HostConfig.PortBindings}}", d.id(t, s)), s)
+	published := docker(t, "ps", "--filter", "label=com.docker.compose.project="+d.Project, "--format", `{{.Label "com.docker.compose.service"}} {{.Ports}}`)
+	for line := range strings.Lines(published) {
+		service, ports, _ := strings.Cut(strings.TrimSpace(line), " ")
+		require.Equal(t, service == "edge", strings.Contains(ports, "->"), line)
 	}
 }
 
@@ -200,7 +223,13 @@ func (d *deployment) checkAtTheEdge(t *testing.T, root string, tr tree) {
 func (d *deployment) faults(t *testing.T, root string, tr tree) {
 	l := d.load(root, tr)
 	network := d.Project + "_default"
-	for _, service := range []string{"ipfs-2", "cluster-3", "s3", "edge"} {
+	cut := d.tasks[1]
+	all := func() {
+		start := time.Now()
+		d.ready(t, d.tasks...)
+		t.Logf("all ready %.1f s later", time.Since(start).Seconds())
+	}
+	for _, service := range []string{cut.node, d.tasks[2].sidecar, "s3", "edge"} {
 		for _, how := range []string{"stop", "kill"} {
 			_, failed, _ := l.counts()
 			docker(t, how, d.id(t, service))
@@ -214,26 +243,20 @@ func (d *deployment) faults(t *testing.T, root string, tr tree) {
 			if how == "stop" && service != "edge" && service != "s3" {
 				require.Equal(t, failed, now, "a client noticed an end in order: %v", l.failuresSince(failed))
 			}
-			start := time.Now()
-			d.awaitHealthy(t, append(everyPair, "edge")...)
-			t.Logf("all healthy %.1f s later", time.Since(start).Seconds())
+			all()
 		}
 	}
-	for _, service := range []string{"task-2", "s3", "edge"} {
+	for _, service := range []string{cut.name, "s3", "edge"} {
 		id := d.id(t, service)
 		docker(t, "network", "disconnect", network, id)
-		if service == "task-2" {
-			l.goesOn(t, "without the network of "+service)
-		}
 		alias := service
-		if service == "task-2" {
-			alias = "task-2.internal"
+		if service == cut.name {
+			l.goesOn(t, "without the network of "+service)
+			alias = cut.host
 		}
 		docker(t, "network", "connect", "--alias", alias, network, id)
 		l.goesOn(t, "with the network of "+service+" again")
-		start := time.Now()
-		d.awaitHealthy(t, append(everyPair, "edge")...)
-		t.Logf("all healthy %.1f s later", time.Since(start).Seconds())
+		all()
 	}
 	l.end(t)
 	d.awaitPinned(t, root)
@@ -242,13 +265,13 @@ func (d *deployment) faults(t *testing.T, root string, tr tree) {
 
 func TestDeploymentOnVolumes(t *testing.T) {
 	need(t)
-	d := deploy(t, current, "efs")
+	d := deploy(t, ours, current, "efs")
 	tr := someTree(2, 20)
 	root, err := d.add("tree", tr)
 	require.NoError(t, err)
 	d.awaitPinned(t, root)
 	d.check(t, root, tr)
-	require.Contains(t, docker(t, "exec", d.id(t, "ipfs-2"), "ipfs-aws", "config", "Datastore.Spec"), `"type": "efsds"`)
+	require.Contains(t, docker(t, "exec", d.id(t, d.tasks[1].node), "ipfs-aws", "config", "Datastore.Spec"), `"type": "efsds"`)
 	require.Empty(t, docker(t, "ps", "--quiet", "--filter", "label=com.docker.compose.project="+d.Project, "--filter", "label=com.docker.compose.service=s3"))
 
 	d.Out = t.Output()

@@ -1,14 +1,16 @@
-// Command compose prints a compose file made of a template's task definitions:
+// Command compose makes a compose file of a template's task definitions:
 //
-//	go run ./cmd/compose templates/s3.json SECRETS_DIR > compose.json
+//	go run ./cmd/compose templates/s3.json FOLDER
+//	local-cluster compose up --files FOLDER
 //
-// SECRETS_DIR must have a file for each secret, named as in the template. See
-// package compose for what stands for what AWS has.
+// It writes FOLDER/compose.yaml and FOLDER/edge.json; see package compose for what
+// stands for what AWS has.
 package main
 
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/ipfs-aws/ipfs-aws/infra/compose"
 	"github.com/ipfs-aws/ipfs-aws/infra/template"
@@ -23,23 +25,24 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) != 2 {
-		return fmt.Errorf("give a template and the folder of the secrets")
+		return fmt.Errorf("give a template, such as templates/s3.json, and the folder to write to")
 	}
 	t, err := template.Read(arguments[0])
 	if err != nil {
 		return err
 	}
-	const version = "0.1.0-dev"
-	text, err := compose.Make(template.Launch{Template: t, Values: map[string]string{
-		"NodeImage": "ipfs-aws:" + version, "ClusterImage": "cluster-aws:" + version,
-		"AWS::Region": "us-east-1", "AWS::StackName": "ipfs", "AWS::AccountId": "000000000000", "AWS::Partition": "aws",
-	}}, compose.Options{
-		HolderImage: "local-cluster:" + version, S3Image: "versitygw:" + version,
-		SecretsDir: arguments[1], Namespace: "ipfs.internal",
-	})
+	files, err := compose.Make(template.Launch{Template: t, Values: compose.Values})
 	if err != nil {
-		return err
+		return fmt.Errorf("make a compose file of %s: %w", arguments[0], err)
 	}
-	_, err = os.Stdout.Write(append(text, '\n'))
-	return err
+	folder := arguments[1]
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("make the folder: %w", err)
+	}
+	for name, text := range map[string][]byte{"compose.yaml": files.Compose, "edge.json": files.Edge} {
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+			return fmt.Errorf("write the compose file: %w", err)
+		}
+	}
+	return nil
 }
