@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,32 @@ func TestBudgetAndResume(t *testing.T) {
 	}
 }
 
+// On a real mount nobody stands in between: what work may cost is put aside before it begins.
+func TestRealMount(t *testing.T) {
+	mount, out := t.TempDir(), t.TempDir()
+	args := []string{"run", "--profile", "smoke", "--levels", "datastore", "--stores", "flatfs-efs,efs-onezone-elastic,pebble", "--workloads", "add-file,cat-cold", "--efs-path", mount}
+	stdout, stderr, code := bench(t, nil, append(args, "--out", filepath.Join(out, "a"))...)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout+stderr, "is not on an NFS mount: its requests are not counted")
+	res, err := record.Read(filepath.Join(out, "a"))
+	require.NoError(t, err)
+	require.Len(t, res.Samples, 6)
+	require.Positive(t, res.SpentUSD, "what was put aside counts as spent")
+	left, err := os.ReadDir(mount)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	_, stderr, code = bench(t, nil, append(args, "--max-usd", "0.0001", "--out", filepath.Join(out, "b"))...)
+	require.Equal(t, budgetReached, code, stderr)
+	require.Contains(t, stderr, "--max-usd")
+	res, err = record.Read(filepath.Join(out, "b"))
+	require.NoError(t, err)
+	require.LessOrEqual(t, res.SpentUSD, 0.0001)
+	for _, s := range res.Samples {
+		require.Equal(t, "pebble", s.Store, "the local disk costs nothing")
+	}
+}
+
 // Credentials that may not use the bucket, and a bucket that is not there, are said in one line before anything is measured.
 func TestNoPermission(t *testing.T) {
 	env, args, _, _ := real(t)
@@ -135,4 +162,51 @@ func TestInterrupted(t *testing.T) {
 	require.NotEmpty(t, res.Samples)
 	require.Contains(t, res.Stopped, "signal")
 	require.FileExists(t, filepath.Join(out, report.Markdown))
+}
+
+// What changed outside the noise is said, with its direction; what did not is counted.
+func TestCompare(t *testing.T) {
+	const reference = "results/reference"
+	a, err := record.Read(reference)
+	require.NoError(t, err)
+	b, err := record.Read(reference)
+	require.NoError(t, err)
+	for i := range b.Samples {
+		switch s := &b.Samples[i]; {
+		case s.Store == "go-ds-s3" && s.Workload == "add-tree": // three times as slow, for three times as much
+			s.Seconds *= 3
+			s.USD *= 3
+		case s.Store == "s3-packs" && s.Workload == "cat-warm": // a hundred times as fast
+			s.Seconds /= 100
+		default:
+			s.Seconds *= 1 + 0.0001*float64(i%3-1)
+		}
+	}
+	b.Settings.Dilation *= 2
+	other := t.TempDir()
+	require.NoError(t, b.Write(other))
+
+	stdout, stderr, code := bench(t, nil, "compare", reference, other)
+	require.Zero(t, code, stderr)
+	rows := map[string]string{}
+	for line := range strings.Lines(stdout) {
+		if f := strings.Fields(line); len(f) > 4 && f[1] == record.Kubo {
+			rows[strings.Join(f[:3], " ")] += strings.Join(f[3:], " ") + "\n"
+		}
+	}
+	require.Contains(t, stdout, fmt.Sprintf("beware: dilation: A has %v, B has %v", a.Settings.Dilation, b.Settings.Dilation))
+	require.Len(t, rows, 2, stdout)
+	slower, faster := rows["go-ds-s3 kubo add-tree"], rows["s3-packs kubo cat-warm"]
+	require.Regexp(t, `(?m)^time .* 3\.00 worse$`, slower)
+	require.Regexp(t, `(?m)^throughput .* 0\.33 worse$`, slower)
+	require.Regexp(t, `(?m)^dollars per TiB .* 3\.00 worse$`, slower)
+	require.NotContains(t, slower, "requests", "as many as before")
+	require.Regexp(t, `(?m)^throughput .* 100\.00 better$`, faster)
+
+	stdout, stderr, code = bench(t, nil, "compare", reference, reference)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, ": 0 changed, ")
+	require.NotContains(t, stdout, "beware")
+	all, _, _ := bench(t, nil, "compare", "--all", reference, reference)
+	require.Greater(t, strings.Count(all, "no difference"), len(a.Samples)/a.Settings.Samples, "--all shows them too")
 }

@@ -27,8 +27,8 @@ var profiles = []profile{
 		stores:    []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs", "s3-packs-express", "tiered", "pebble"},
 		workloads: []string{"all"},
 		sizes: record.Sizes{
-			FileBytes: 8 << 20, TreeFiles: 16, GatewayFiles: 100, GatewayRequests: 20, GatewayClients: 64, Ranges: 4, Blocks: 16,
-			WantsPerSecond: 500, WantsSeconds: 0.5, GarbageBlocks: 20, IdleSeconds: 1, SealSeconds: 2,
+			FileBytes: 8 << 20, TreeFiles: 16, GatewayFiles: 100, GatewayRequests: 12, GatewayClients: 64, Ranges: 4, Blocks: 16,
+			WantsPerSecond: 500, WantsSeconds: 0.5, GarbageBlocks: 20, IdleSeconds: 1, SealSeconds: 1,
 		},
 	},
 	{
@@ -41,14 +41,16 @@ var profiles = []profile{
 		},
 	},
 	{
-		name: "reference", what: "what benchmarks/results/reference was made with: six stores inside kubo, a file of a whole pack",
+		name: "reference", what: "what benchmarks/results/reference was made with: twelve stores, a file of a whole pack, 40 minutes",
 		samples: 5, dilation: 2,
-		stores:    []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs", "s3-packs-express", "pebble"},
-		workloads: []string{"add-file", "add-tree", "cat-cold", "cat-warm", "gateway", "range", "wants", "idle"},
-		levels:    []string{record.Kubo},
+		stores: []string{
+			"flatfs-efs", "efs-onezone-elastic", "efs-onezone-provisioned", "efs-onezone-bursting", "efs-regional-elastic",
+			"go-ds-s3", "s3-objects", "s3-packs", "s3-packs-warm", "s3-packs-express", "tiered", "pebble",
+		},
+		workloads: []string{"all"},
 		sizes: record.Sizes{
-			FileBytes: 32 << 20, TreeFiles: 25, GatewayFiles: 100, GatewayRequests: 20, GatewayClients: 64, Ranges: 4, Blocks: 20,
-			WantsPerSecond: 500, WantsSeconds: 0.5, GarbageBlocks: 20, IdleSeconds: 1, SealSeconds: 3,
+			FileBytes: 32 << 20, TreeFiles: 50, GatewayFiles: 200, GatewayRequests: 20, GatewayClients: 64, Ranges: 8, Blocks: 32,
+			WantsPerSecond: 500, WantsSeconds: 0.5, GarbageBlocks: 50, IdleSeconds: 1, SealSeconds: 2,
 		},
 	},
 	{

@@ -2,7 +2,9 @@ package suite
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -21,12 +23,17 @@ var kindOf = map[string]efsmodel.Kind{
 	"RENAME": efsmodel.Rename, "REMOVE": efsmodel.Remove, "READDIR": efsmodel.Readdir,
 }
 
+// mountstatsFile is the kernel's.
+const mountstatsFile = "/proc/self/mountstats"
+
 // findMountstats returns the NFS mount that holds path; nil if it is on none, and then nothing is counted.
-func findMountstats(path string) *mountstats {
-	const file = "/proc/self/mountstats"
+func findMountstats(file, path string) (*mountstats, error) {
 	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) { // not Linux, or no mount to speak of
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("look for the NFS mount of %s: %w", path, err)
 	}
 	defer f.Close()
 	best := ""
@@ -37,9 +44,9 @@ func findMountstats(path string) *mountstats {
 		}
 	}
 	if best == "" {
-		return nil
+		return nil, nil
 	}
-	return &mountstats{file, best}
+	return &mountstats{file, best}, nil
 }
 
 // nfsMount is the mount point in a line such as "device fs-1:/ mounted on /mnt/efs with fstype nfs4 statvers=1.1".

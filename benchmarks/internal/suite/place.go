@@ -216,7 +216,13 @@ func (r *Runner) placeOnEFS(p *Place, s *Store, base, name string) error {
 		}
 		p.remove = append(p.remove, func() error { return os.RemoveAll(dir) })
 		p.Dir = filepath.Join(dir, "repo")
-		p.real = findMountstats(path)
+		real, err := findMountstats(mountstatsFile, path)
+		if err != nil {
+			return err
+		}
+		if p.real, p.NamesDurable = real, real != nil; real == nil {
+			r.say("%s is not on an NFS mount: its requests are not counted", path)
+		}
 		return nil
 	}
 	p.NamesDurable = true
