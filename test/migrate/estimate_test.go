@@ -35,8 +35,8 @@ func TestTheEstimateIsWhatHappens(t *testing.T) {
 	proxy := s3test.NewProxy(t, s.URL)
 	b := s.NewBucket(t)
 	n := newRepo(t)
-	n.run("add", "-Q", random(t, 1, 48<<20))
-	n.run("add", "-Q", "--chunker=size-8192", random(t, 2, 8<<20))
+	n.Run("add", "-Q", random(t, 1, 48<<20))
+	n.Run("add", "-Q", "--chunker=size-8192", random(t, 2, 8<<20))
 	for _, c := range []struct {
 		name string
 		args []string
@@ -47,7 +47,7 @@ func TestTheEstimateIsWhatHappens(t *testing.T) {
 		{"efs to objects", toS3At(proxy.URL, b, "node-3", "--layout", "objects")},
 		{"objects to packs", toS3At(proxy.URL, b, "node-4")},
 	} {
-		all := events(t, n.run(append(c.args, "--dry-run", "--json")...))
+		all := events(t, n.Run(append(c.args, "--dry-run", "--json")...))
 		estimate := all[len(all)-1].Estimate
 		require.NotNil(t, estimate)
 		asked := counted(proxy) // by opening the source

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
 )
 
 // TestGarbageCollectedWhileBlocksMove: what nothing needs is gone from both stores, and does not come back with what is copied after;
@@ -35,20 +36,20 @@ func TestGarbageCollectedWhileBlocksMove(t *testing.T) {
 			t.Parallel()
 			bucket := s.NewBucket(t)
 			n := newNode(t)
-			n.run(c.init(bucket)...)
-			n.start()
+			n.Run(c.init(bucket)...)
+			n.Start()
 			kept, loose := filled(t, n, 120)
 			args := append(c.to(bucket), "--online")
 			copying := func(bandwidth string, least int64) (wait func() error) {
 				t.Helper()
-				cmd := n.command(append(args, "--bandwidth", bandwidth)...)
+				cmd := n.Command(append(args, "--bandwidth", bandwidth)...)
 				var errOut bytes.Buffer
 				cmd.Stderr = &errOut
 				require.NoError(t, cmd.Start())
 				require.Eventually(t, func() bool {
 					m := n.stat().Migration
 					return m != nil && m.AtWork && m.Stage == "copying" && m.Blocks >= least
-				}, patience, 20*time.Millisecond, "%s", &errOut)
+				}, testnode.Patience, 20*time.Millisecond, "%s", &errOut)
 				return cmd.Wait
 			}
 			gone := func() {
@@ -65,7 +66,7 @@ func TestGarbageCollectedWhileBlocksMove(t *testing.T) {
 			u := n.use(50, kept)
 			wait := copying("100kB", 100)
 			for range 3 {
-				n.run("repo", "gc")
+				n.Run("repo", "gc")
 				gone()
 			}
 			u.end()
@@ -75,27 +76,27 @@ func TestGarbageCollectedWhileBlocksMove(t *testing.T) {
 			// More of it, half of which is copied already, when the daemon is killed in the middle of collecting.
 			_, more := filled(t, n, 0)
 			loose = more
-			gc := n.command("repo", "gc")
+			gc := n.Command("repo", "gc")
 			require.NoError(t, gc.Start())
-			require.Error(t, n.end(syscall.SIGKILL))
+			require.Error(t, n.End(syscall.SIGKILL))
 			require.Error(t, wait())
 			_ = gc.Wait() // it may have ended before
-			n.start()
+			n.Start()
 			u.readable(t)
 			wait = copying("600kB", 1)
-			n.run("repo", "gc")
+			n.Run("repo", "gc")
 			gone()
 			require.NoError(t, wait())
 			gone()
 			u.readable(t)
-			n.run("repo", "gc")
+			n.Run("repo", "gc")
 			u.readable(t)
-			n.stop()
-			n.start()
+			n.Stop()
+			n.Start()
 			gone()
 			u.readable(t)
-			require.Contains(t, n.run("repo", "verify"), "verify complete")
-			n.stop()
+			require.Contains(t, n.Run("repo", "verify"), "verify complete")
+			n.Stop()
 		})
 	}
 }

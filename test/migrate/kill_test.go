@@ -23,11 +23,11 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	s := s3test.Start(t)
 	bucket := s.NewBucket(t)
 	n := newNode(t)
-	n.run("init", "--profile", "test")
+	n.Run("init", "--profile", "test")
 	file := random(t, 1, blocks<<10)
-	root := n.run("add", "-Q", "--chunker=size-1024", file)
+	root := n.Run("add", "-Q", "--chunker=size-1024", file)
 	other := random(t, 2, 100<<10)
-	n.run("add", "-Q", "--pin=false", "--chunker=size-1024", other) // nothing leads to it
+	n.Run("add", "-Q", "--pin=false", "--chunker=size-1024", other) // nothing leads to it
 	refs := n.refs()
 	require.GreaterOrEqual(t, len(refs), blocks)
 	content := map[string]string{root: file}
@@ -46,7 +46,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		{"to cars", command("--to", "cars", "--path", cars), "2MB"},
 	} {
 		if !t.Run(c.name, func(t *testing.T) {
-			n := &node{t: t, env: n.env, dir: n.dir}
+			n := n.with(t)
 			var had int64 // blocks that a run had in the target
 			for kill := range kills {
 				slow := append(append([]string{}, c.args...), "--bandwidth", c.slow)
@@ -64,16 +64,16 @@ func TestKilledAgainAndAgain(t *testing.T) {
 					had = max(had, e.Progress.Blocks)
 				}
 				victim := refs[random.IntN(len(refs))]
-				require.Equal(t, victim, n.run("block", "put", "--format=raw", n.saved(victim)), "kill %d", kill)
+				require.Equal(t, victim, n.Run("block", "put", "--format=raw", n.saved(victim)), "kill %d", kill)
 			}
 			// Around the switch.
 			for range kills {
 				if _, ended := n.killed(time.Duration(random.IntN(2000))*time.Millisecond, c.args...); ended {
 					break
 				}
-				n.run("block", "stat", refs[random.IntN(len(refs))])
+				n.Run("block", "stat", refs[random.IntN(len(refs))])
 			}
-			n.run(c.args...)
+			n.Run(c.args...)
 			n.sound(refs, content)
 		}) {
 			return
@@ -83,13 +83,13 @@ func TestKilledAgainAndAgain(t *testing.T) {
 
 	// All of it comes back from the CAR files alone, killed as well, into another repo.
 	fresh := newNode(t)
-	fresh.run("init", "--profile", "test")
+	fresh.Run("init", "--profile", "test")
 	own := fresh.refs()
 	for range min(kills, 5) {
 		_, ended := fresh.killed(time.Duration(random.IntN(900))*time.Millisecond, command("--from", cars, "--bandwidth", "2MB")...)
 		require.False(t, ended)
 	}
-	fresh.run(command("--from", cars)...)
+	fresh.Run(command("--from", cars)...)
 	for _, ref := range own { // the empty folder of MFS is in both
 		require.Contains(t, fresh.refs(), ref)
 	}
@@ -98,10 +98,10 @@ func TestKilledAgainAndAgain(t *testing.T) {
 
 // saved reads a block into a file.
 func (n *node) saved(ref string) string {
-	n.t.Helper()
-	out, err := n.command("block", "get", ref).Output()
-	require.NoError(n.t, err, ref)
-	path := filepath.Join(n.t.TempDir(), "block")
-	require.NoError(n.t, os.WriteFile(path, out, 0o600))
+	n.T.Helper()
+	out, err := n.Command("block", "get", ref).Output()
+	require.NoError(n.T, err, ref)
+	path := filepath.Join(n.T.TempDir(), "block")
+	require.NoError(n.T, os.WriteFile(path, out, 0o600))
 	return path
 }

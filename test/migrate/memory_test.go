@@ -22,13 +22,13 @@ const memoryBound = 300 << 20
 
 // measured runs a command that must succeed, and returns the most memory that it had.
 func (n *node) measured(args ...string) int64 {
-	n.t.Helper()
+	n.T.Helper()
 	var errOut strings.Builder
-	cmd := n.command(args...)
+	cmd := n.Command(args...)
 	cmd.Stderr = &errOut
-	require.NoError(n.t, cmd.Run(), errOut.String())
+	require.NoError(n.T, cmd.Run(), errOut.String())
 	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	require.True(n.t, ok)
+	require.True(n.T, ok)
 	return usage.Maxrss << 10 // Linux counts KiB
 }
 
@@ -54,7 +54,7 @@ func TestMemory(t *testing.T) {
 
 	n := newNode(t)
 	bucket := s.NewBucket(t)
-	n.run("init", "--profile", "test", "--blockstore", "s3", "--bucket", bucket, "--endpoint", s.URL, "--region", s3test.Region, "--prefix", "node-1")
+	n.Run("init", "--profile", "test", "--blockstore", "s3", "--bucket", bucket, "--endpoint", s.URL, "--region", s3test.Region, "--prefix", "node-1")
 	for _, c := range []struct {
 		name string
 		args []string
@@ -69,5 +69,5 @@ func TestMemory(t *testing.T) {
 		t.Logf("%s: %d MiB", c.name, most>>20)
 		require.LessOrEqual(t, most, int64(memoryBound), c.name)
 	}
-	require.Contains(t, n.run("repo", "stat", "--size-only=false"), fmt.Sprint(blocks)[:3])
+	require.Contains(t, n.Run("repo", "stat", "--size-only=false"), fmt.Sprint(blocks)[:3])
 }

@@ -38,7 +38,7 @@ func (n *node) post(path string, body []byte) ([]byte, error) {
 		}
 		contentType = form.FormDataContentType()
 	}
-	resp, err := http.Post(n.api+"/api/v0/"+path, contentType, &buf)
+	resp, err := http.Post(n.API+"/api/v0/"+path, contentType, &buf)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (n *node) use(seed uint64, kept map[string][]byte) *use {
 			}
 			want := u.kept[pick]
 			u.mu.Unlock()
-			got, err := get(n.gw + "/ipfs/" + pick)
+			got, err := get(n.Gateway + "/ipfs/" + pick)
 			if err != nil {
 				return err
 			}
@@ -179,7 +179,7 @@ func filled(t *testing.T, n *node, files int) (kept map[string][]byte, loose []s
 func (u *use) readable(t *testing.T) {
 	t.Helper()
 	for ref, want := range u.kept {
-		got, err := get(u.n.gw + "/ipfs/" + ref)
+		got, err := get(u.n.Gateway + "/ipfs/" + ref)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, got), ref)
 	}
@@ -195,9 +195,9 @@ func TestOnline(t *testing.T) {
 	s := s3test.Start(t)
 	bucket := s.NewBucket(t)
 	n := newNode(t)
-	n.run("init", "--profile", "test")
-	n.start()
-	pid := n.cmd.Process.Pid
+	n.Run("init", "--profile", "test")
+	n.Start()
+	pid := n.Cmd.Process.Pid
 	kept, loose := filled(t, n, 150)
 
 	u := n.use(100, kept)
@@ -218,8 +218,8 @@ func TestOnline(t *testing.T) {
 		return nil
 	}, 1)
 
-	require.Contains(t, n.fail(toS3(s, bucket, "node-1")...), "let it do the work with --online")
-	estimate := events(t, n.run(toS3(s, bucket, "node-1", "--online", "--dry-run", "--json")...))
+	require.Contains(t, n.Fail(toS3(s, bucket, "node-1")...), "let it do the work with --online")
+	estimate := events(t, n.Run(toS3(s, bucket, "node-1", "--online", "--dry-run", "--json")...))
 	require.NotNil(t, estimate[len(estimate)-1].Estimate)
 	r := n.result(toS3(s, bucket, "node-1", "--online", "--bandwidth", "3MB")...)
 	require.Contains(t, r.Result.Text, "without a restart")
@@ -227,42 +227,42 @@ func TestOnline(t *testing.T) {
 	require.Equal(t, "s3ds", n.spec()["type"])
 	again := n.result(toS3(s, bucket, "node-1", "--online")...)
 	require.Contains(t, again.Result.Text, "nothing left to do")
-	require.Contains(t, n.fail(command("--delete-source")...), "restart it first")
-	n.run("config", "--json", "Gateway.NoFetch", "true") // kubo writes its config anew
-	n.run("bootstrap", "add", "/ip4/127.0.0.1/tcp/4001/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN")
+	require.Contains(t, n.Fail(command("--delete-source")...), "restart it first")
+	n.Run("config", "--json", "Gateway.NoFetch", "true") // kubo writes its config anew
+	n.Run("bootstrap", "add", "/ip4/127.0.0.1/tcp/4001/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN")
 	require.Equal(t, "s3ds", n.spec()["type"], "and does not bring back the old store")
 	u.end()
 	require.Empty(t, u.failures)
 	require.Positive(t, u.reads)
 	require.NotEmpty(t, u.gone)
-	require.Equal(t, pid, n.cmd.Process.Pid)
-	require.Contains(t, n.run("datastore", "stat"), "layout packs")
+	require.Equal(t, pid, n.Cmd.Process.Pid)
+	require.Contains(t, n.Run("datastore", "stat"), "layout packs")
 	u.readable(t)
-	n.run("repo", "gc")
+	n.Run("repo", "gc")
 	u.readable(t)
 
-	require.Error(t, n.end(syscall.SIGKILL))
-	require.NoError(t, os.Rename(filepath.Join(n.dir, "blocks"), filepath.Join(n.dir, "blocks-away")))
-	n.start()
+	require.Error(t, n.End(syscall.SIGKILL))
+	require.NoError(t, os.Rename(filepath.Join(n.Dir, "blocks"), filepath.Join(n.Dir, "blocks-away")))
+	n.Start()
 	u.readable(t)
-	require.NoError(t, os.Rename(filepath.Join(n.dir, "blocks-away"), filepath.Join(n.dir, "blocks")))
-	require.Contains(t, n.run(command("--delete-source")...), "is removed")
-	require.NoDirExists(t, filepath.Join(n.dir, "blocks"))
+	require.NoError(t, os.Rename(filepath.Join(n.Dir, "blocks-away"), filepath.Join(n.Dir, "blocks")))
+	require.Contains(t, n.Run(command("--delete-source")...), "is removed")
+	require.NoDirExists(t, filepath.Join(n.Dir, "blocks"))
 	u.readable(t)
-	require.Contains(t, n.run("repo", "verify"), "verify complete")
-	n.stop()
+	require.Contains(t, n.Run("repo", "verify"), "verify complete")
+	n.Stop()
 }
 
 // phase is how far a migration has come, as the repo has it written down.
 func (n *node) phase() string {
-	n.t.Helper()
-	b, err := os.ReadFile(filepath.Join(n.dir, "migrate", "state.json"))
+	n.T.Helper()
+	b, err := os.ReadFile(filepath.Join(n.Dir, "migrate", "state.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return ""
 	}
-	require.NoError(n.t, err)
+	require.NoError(n.T, err)
 	var r struct{ Phase string }
-	require.NoError(n.t, json.Unmarshal(b, &r))
+	require.NoError(n.T, json.Unmarshal(b, &r))
 	return r.Phase
 }
 
@@ -299,8 +299,8 @@ func TestOnlineKilled(t *testing.T) {
 			t.Parallel()
 			bucket := s.NewBucket(t)
 			n := newNode(t)
-			n.run(c.init(bucket)...)
-			n.start()
+			n.Run(c.init(bucket)...)
+			n.Start()
 			kept, loose := filled(t, n, 100)
 			random := rand.New(rand.NewPCG(3, 4))
 			args := append(c.to(bucket), "--online")
@@ -308,7 +308,7 @@ func TestOnlineKilled(t *testing.T) {
 			phases := map[string]int{}
 			for kill := range kills {
 				u := n.use(uint64(1000*kill), kept)
-				cmd := n.command(append(args, "--bandwidth", "500kB")...)
+				cmd := n.Command(append(args, "--bandwidth", "500kB")...)
 				var errOut bytes.Buffer
 				cmd.Stderr = &errOut
 				require.NoError(t, cmd.Start())
@@ -320,33 +320,33 @@ func TestOnlineKilled(t *testing.T) {
 				_, err = n.post("repo/stat?size-only=true", nil) // a Sync of deletes is what gc ends with
 				require.NoError(t, err)
 				u.allowed.Store(true)
-				require.Error(t, n.end(syscall.SIGKILL))
+				require.Error(t, n.End(syscall.SIGKILL))
 				require.Error(t, cmd.Wait(), "it had ended before: %s", errOut.String())
 				u.end()
 				require.Empty(t, u.failures)
 				gone = append(gone, ref)
 				phases[n.phase()]++
-				n.start()
+				n.Start()
 				u.gone = nil // a crash may undo a delete that nothing has synced
 				u.readable(t)
 			}
 			require.Positive(t, phases["tiered"], "no kill came while it copied: %v", phases)
 			if c.offline {
-				n.stop()
-				require.Contains(t, n.run(c.to(bucket)...), "the repo uses")
-				n.start()
+				n.Stop()
+				require.Contains(t, n.Run(c.to(bucket)...), "the repo uses")
+				n.Start()
 			} else {
-				require.Contains(t, n.run(args...), "without a restart")
+				require.Contains(t, n.Run(args...), "without a restart")
 			}
 			require.Equal(t, c.want, n.spec()["type"])
-			require.Contains(t, n.run(args...), "nothing left to do")
+			require.Contains(t, n.Run(args...), "nothing left to do")
 			(&use{n: n, kept: kept}).readable(t)
-			n.stop()
-			n.start()
+			n.Stop()
+			n.Start()
 			(&use{n: n, kept: kept}).readable(t)
-			require.Contains(t, n.run("repo", "verify"), "verify complete")
+			require.Contains(t, n.Run("repo", "verify"), "verify complete")
 			require.NotEmpty(t, gone)
-			n.stop()
+			n.Stop()
 		})
 	}
 }

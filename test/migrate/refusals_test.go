@@ -15,19 +15,19 @@ import (
 
 // unchanged notes what names the store of a repo, and requires later that it is as it was.
 func (n *node) unchanged() (check func()) {
-	n.t.Helper()
+	n.T.Helper()
 	read := func() (all string) {
 		for _, name := range []string{"config", "datastore_spec"} {
-			b, err := os.ReadFile(filepath.Join(n.dir, name))
-			require.NoError(n.t, err)
+			b, err := os.ReadFile(filepath.Join(n.Dir, name))
+			require.NoError(n.T, err)
 			all += string(b)
 		}
 		return all
 	}
 	before := read()
 	return func() {
-		n.t.Helper()
-		require.Equal(n.t, before, read())
+		n.T.Helper()
+		require.Equal(n.T, before, read())
 	}
 }
 
@@ -37,8 +37,8 @@ func TestMistakes(t *testing.T) {
 	s := s3test.Start(t)
 	bucket := s.NewBucket(t)
 	n := newNode(t)
-	n.run("init", "--profile", "test")
-	n.run("add", "-Q", random(t, 1, 100<<10))
+	n.Run("init", "--profile", "test")
+	n.Run("add", "-Q", random(t, 1, 100<<10))
 	file := random(t, 2, 10)
 	unchanged := n.unchanged()
 	for name, c := range map[string]struct {
@@ -61,7 +61,7 @@ func TestMistakes(t *testing.T) {
 		"layout":                {args: toS3(s, bucket, "p", "--layout", "heap"), want: []string{`"heap"`, `"objects" or "packs"`}},
 		"same folder":           {args: command("--to", "flatfs"), want: []string{"the same store"}},
 		"same folder, efs":      {args: command("--to", "efs"), want: []string{"one layout", "change the type", "--path"}},
-		"same folder by a link": {args: command("--to", "efs", "--path", filepath.Join(n.dir, "keystore", "..", "blocks")), want: []string{"one layout"}},
+		"same folder by a link": {args: command("--to", "efs", "--path", filepath.Join(n.Dir, "keystore", "..", "blocks")), want: []string{"one layout"}},
 		"missing bucket":        {args: toS3(s, "no-such-bucket", "p"), want: []string{"does not exist", "nothing was copied"}},
 		"wrong region":          {args: command("--to", "s3", "--bucket", bucket, "--endpoint", s.URL, "--region", "eu-west-9"), want: []string{"eu-west-9"}},
 		"nobody there":          {args: toS3At("http://127.0.0.1:1", bucket, "p"), want: []string{"unreachable"}},
@@ -78,19 +78,19 @@ func TestMistakes(t *testing.T) {
 		"online without daemon": {args: toS3(s, bucket, "p", "--online"), want: []string{"no daemon is running"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := &node{t: t, dir: n.dir, env: append(append([]string{}, n.env...), c.env...)}
-			line := strings.TrimSpace(n.fail(c.args...))
+			n := n.with(t, c.env...)
+			line := strings.TrimSpace(n.Fail(c.args...))
 			for _, w := range c.want {
 				require.Contains(t, line, w)
 			}
 			require.NotContains(t, line, s3test.SecretKey)
 			require.NotContains(t, strings.TrimPrefix(line, "listing the source"), "\n", "one line")
 			unchanged()
-			require.NoFileExists(t, filepath.Join(n.dir, "migrate", "state.json"))
+			require.NoFileExists(t, filepath.Join(n.Dir, "migrate", "state.json"))
 		})
 	}
 	require.Empty(t, objects(t, s, bucket, "p", "*"))
-	require.Contains(t, newNode(t).fail(toS3(s, bucket, "p")...), "there is no repo at")
+	require.Contains(t, newNode(t).Fail(toS3(s, bucket, "p")...), "there is no repo at")
 }
 
 // A bucket that may be read and not written to is found out before anything is copied.
@@ -101,9 +101,9 @@ func TestNoPermission(t *testing.T) {
 	proxy.Disturb(s3test.Always(http.MethodPut, s3test.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "not yours"}))
 	bucket := s.NewBucket(t)
 	n := newNode(t)
-	n.run("init", "--profile", "test")
+	n.Run("init", "--profile", "test")
 	unchanged := n.unchanged()
-	line := n.fail(toS3At(proxy.URL, bucket, "p")...)
+	line := n.Fail(toS3At(proxy.URL, bucket, "p")...)
 	require.Contains(t, line, "nothing was copied")
 	require.Contains(t, line, "s3:PutObject")
 	unchanged()
@@ -115,27 +115,27 @@ func TestTargetWithOtherContent(t *testing.T) {
 	s := s3test.Start(t)
 	bucket := s.NewBucket(t)
 	other := newNode(t)
-	other.run("init", "--profile", "test", "--blockstore", "s3", "--bucket", bucket, "--endpoint", s.URL, "--region", s3test.Region, "--prefix", "node-1")
-	theirs := other.run("add", "-Q", random(t, 1, 10_000))
-	other.run(command("--to", "flatfs")...) // the bucket has everything now, and no owner
+	other.Run("init", "--profile", "test", "--blockstore", "s3", "--bucket", bucket, "--endpoint", s.URL, "--region", s3test.Region, "--prefix", "node-1")
+	theirs := other.Run("add", "-Q", random(t, 1, 10_000))
+	other.Run(command("--to", "flatfs")...) // the bucket has everything now, and no owner
 	n := newNode(t)
-	n.run("init", "--profile", "test")
+	n.Run("init", "--profile", "test")
 	file := random(t, 2, 300_000)
-	ours := n.run("add", "-Q", file)
+	ours := n.Run("add", "-Q", file)
 	refs := n.refs()
 
 	unchanged := n.unchanged()
-	line := n.fail(toS3(s, bucket, "node-1")...)
+	line := n.Fail(toS3(s, bucket, "node-1")...)
 	require.Contains(t, line, "the target is not empty")
 	require.Contains(t, line, "--merge")
 	unchanged()
 	n.sound(refs, map[string]string{ours: file})
 
-	require.Contains(t, n.fail(command("--abandon")...), "no migration to abandon", "nothing has begun")
-	n.run(toS3(s, bucket, "node-1", "--merge")...)
+	require.Contains(t, n.Fail(command("--abandon")...), "no migration to abandon", "nothing has begun")
+	n.Run(toS3(s, bucket, "node-1", "--merge")...)
 	require.Subset(t, n.refs(), refs)
-	n.run("cat", theirs)
-	n.run("cat", ours)
+	n.Run("cat", theirs)
+	n.Run("cat", ours)
 }
 
 // A damaged block is named. The repo moves without it only if it is told to.
@@ -144,11 +144,11 @@ func TestDamagedSource(t *testing.T) {
 	s := s3test.Start(t)
 	bucket := s.NewBucket(t)
 	n := newNode(t)
-	n.run("init", "--profile", "test")
+	n.Run("init", "--profile", "test")
 	file := random(t, 3, 2<<20)
-	root := n.run("add", "-Q", file)
+	root := n.Run("add", "-Q", file)
 	var victim string
-	for _, path := range glob(t, filepath.Join(n.dir, "blocks", "*", "*.data")) {
+	for _, path := range glob(t, filepath.Join(n.Dir, "blocks", "*", "*.data")) {
 		if fi, err := os.Stat(path); err == nil && fi.Size() >= 256<<10 {
 			victim = path
 		}
@@ -161,7 +161,7 @@ func TestDamagedSource(t *testing.T) {
 	require.NoError(t, os.WriteFile(victim, bad, 0o600))
 
 	unchanged := n.unchanged()
-	out, errOut, err := n.try(toS3(s, bucket, "node-1")...)
+	out, errOut, err := n.Try(toS3(s, bucket, "node-1")...)
 	require.Error(t, err)
 	require.Contains(t, out, "damaged: block 1220")
 	require.Contains(t, errOut, "1 of")
@@ -169,13 +169,13 @@ func TestDamagedSource(t *testing.T) {
 	unchanged()
 
 	// Another target meanwhile is refused, until this one is given up.
-	require.Contains(t, n.fail(toS3(s, bucket, "node-2")...), "is under way")
-	require.Contains(t, n.run(command("--abandon")...), "forgotten")
+	require.Contains(t, n.Fail(toS3(s, bucket, "node-2")...), "is under way")
+	require.Contains(t, n.Run(command("--abandon")...), "forgotten")
 
 	require.NoError(t, os.WriteFile(victim, good, 0o600))
-	require.Contains(t, n.run("cat", root)[:4], string(bytesOf(3, 4)))
+	require.Contains(t, n.Run("cat", root)[:4], string(bytesOf(3, 4)))
 	require.NoError(t, os.WriteFile(victim, bad, 0o600))
-	all := events(t, n.run(toS3(s, bucket, "node-1", "--skip-damaged", "--json")...))
+	all := events(t, n.Run(toS3(s, bucket, "node-1", "--skip-damaged", "--json")...))
 	last := all[len(all)-1].Result
 	require.EqualValues(t, 1, last.Damaged)
 	require.Contains(t, last.Text, "1 DAMAGED blocks are left out")
@@ -203,13 +203,13 @@ func TestSettingsThatGoWithTheStore(t *testing.T) {
 	t.Parallel()
 	s := s3test.Start(t)
 	n := newNode(t)
-	n.run("init", "--profile", "test")
-	n.run("config", "Datastore.StorageMax", "77GB")
-	n.run(toS3(s, s.NewBucket(t), "node-1")...)
-	require.Equal(t, "77GB", n.run("config", "Datastore.StorageMax"), "chosen before")
-	require.Equal(t, "roots", n.run("config", "Provide.Strategy"))
-	require.Equal(t, "0", n.run("config", "Datastore.BlockKeyCacheSize"))
-	spec, err := os.ReadFile(filepath.Join(n.dir, "datastore_spec"))
+	n.Run("init", "--profile", "test")
+	n.Run("config", "Datastore.StorageMax", "77GB")
+	n.Run(toS3(s, s.NewBucket(t), "node-1")...)
+	require.Equal(t, "77GB", n.Run("config", "Datastore.StorageMax"), "chosen before")
+	require.Equal(t, "roots", n.Run("config", "Provide.Strategy"))
+	require.Equal(t, "0", n.Run("config", "Datastore.BlockKeyCacheSize"))
+	spec, err := os.ReadFile(filepath.Join(n.Dir, "datastore_spec"))
 	require.NoError(t, err)
 	require.True(t, json.Valid(spec))
 	require.Contains(t, string(spec), `"layout":"packs"`)

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
 )
 
 var update = flag.Bool("update", false, "write testdata/bill.txt")
@@ -127,9 +128,9 @@ type side struct {
 
 // row measures f, and what f leaves to be uploaded.
 func (s *side) row(name string, f func()) {
-	s.t.Helper()
+	s.T.Helper()
 	i := slices.IndexFunc(rows, func(r row) bool { return r.name == name })
-	require.GreaterOrEqual(s.t, i, 0, name)
+	require.GreaterOrEqual(s.T, i, 0, name)
 	if testing.Short() && !rows[i].short {
 		return
 	}
@@ -141,10 +142,10 @@ func (s *side) row(name string, f func()) {
 	s.settle()
 	lines := s.quiet()
 	s.bill[name] = count(lines)
-	s.t.Logf("%-55s %s (%.1f s)", name, s.bill[name], took.Seconds())
+	s.T.Logf("%-55s %s (%.1f s)", name, s.bill[name], took.Seconds())
 	if s.packs && len(lines) <= 60 {
 		for _, l := range lines {
-			s.t.Log("    " + l)
+			s.T.Log("    " + l)
 		}
 	}
 }
@@ -172,29 +173,29 @@ func (s *side) settle() {
 
 // cold restarts the daemon without its cache.
 func (s *side) cold() {
-	s.t.Helper()
+	s.T.Helper()
 	if !s.packs {
 		return
 	}
 	s.settle()
-	s.stop()
-	require.NoError(s.t, os.RemoveAll(filepath.Join(s.dir, "s3ds", "cache")))
-	s.start()
+	s.Stop()
+	require.NoError(s.T, os.RemoveAll(filepath.Join(s.Dir, "s3ds", "cache")))
+	s.Start()
 }
 
 func (s *side) restart() {
-	s.t.Helper()
-	s.stop()
-	s.start()
+	s.T.Helper()
+	s.Stop()
+	s.Start()
 }
 
 func (s *side) address() string {
-	for _, a := range strings.Fields(s.run("id", "-f", "<addrs>")) {
+	for _, a := range strings.Fields(s.Run("id", "-f", "<addrs>")) {
 		if strings.HasPrefix(a, "/ip4/127.0.0.1/tcp/") {
 			return a
 		}
 	}
-	require.FailNow(s.t, "the daemon listens nowhere")
+	require.FailNow(s.T, "the daemon listens nowhere")
 	return ""
 }
 
@@ -210,11 +211,11 @@ func idleTime(t *testing.T) time.Duration {
 
 // work is everything that the bill is about.
 func (s *side) work(big, folder string) {
-	t := s.t
+	t := s.T
 	add := func(args ...string) string {
-		return s.run(append([]string{"add", "-Q", "--progress=false"}, args...)...)
+		return s.Run(append([]string{"add", "-Q", "--progress=false"}, args...)...)
 	}
-	s.start()
+	s.Start()
 	if !testing.Short() { // kubo walks everything pinned once for each block: with little pinned, this is soon over
 		add(file(t, 2, 8<<20))
 		var single []string
@@ -222,7 +223,7 @@ func (s *side) work(big, folder string) {
 			single = append(single, s.putBlock(fmt.Appendf(nil, "block %d", i)))
 		}
 		s.cold()
-		s.row("block rm of 100", func() { s.run(append([]string{"block", "rm"}, single...)...) })
+		s.row("block rm of 100", func() { s.Run(append([]string{"block", "rm"}, single...)...) })
 	}
 	var root string
 	s.row("add 256 MiB", func() { root = add(big) })
@@ -237,16 +238,16 @@ func (s *side) work(big, folder string) {
 	s.row("cat it after a restart", func() { s.sameOutput(big, "cat", root) })
 	s.cold()
 	s.row("gateway Range of 1 MiB, cold", func() {
-		require.EqualValues(t, 1<<20, swallow(t, s.gatewayURL()+"/ipfs/"+root, "Range", "bytes=100000000-101048575"))
+		require.EqualValues(t, 1<<20, swallow(t, s.Gateway+"/ipfs/"+root, "Range", "bytes=100000000-101048575"))
 	})
 	s.cold()
 	s.row("a peer fetches 256 MiB by bitswap, cold", func() {
 		to := ours(t)
-		to.run("init", "--profile", "test")
-		to.start()
-		to.run("swarm", "connect", s.address())
-		to.run("pin", "add", "--progress=false", root)
-		to.stop()
+		to.Run("init", "--profile", "test")
+		to.Start()
+		to.Run("swarm", "connect", s.address())
+		to.Run("pin", "add", "--progress=false", root)
+		to.Stop()
 	})
 	s.row("70,000 wants for absent blocks", func() {
 		wants := 70_000
@@ -257,11 +258,11 @@ func (s *side) work(big, folder string) {
 	})
 	s.cold()
 	s.row("pin ls, pin add, refs -r, repo stat, dag stat, cold", func() {
-		s.run("pin", "ls", "--quiet")
-		s.run("pin", "add", "--progress=false", root)
-		s.run("refs", "-r", root)
-		s.run("repo", "stat")
-		s.run("dag", "stat", "--progress=false", root)
+		s.Run("pin", "ls", "--quiet")
+		s.Run("pin", "add", "--progress=false", root)
+		s.Run("refs", "-r", root)
+		s.Run("repo", "stat")
+		s.Run("dag", "stat", "--progress=false", root)
 	})
 	s.row("idle", func() { time.Sleep(idleTime(t)) })
 	if testing.Short() {
@@ -276,7 +277,7 @@ func (s *side) work(big, folder string) {
 		t.Logf("%d blocks before gc", s.stat().Blocks)
 	}
 	s.row("repo gc of 933 of 6,083", func() {
-		removed := strings.Count(s.run("repo", "gc"), "removed")
+		removed := strings.Count(s.Run("repo", "gc"), "removed")
 		require.GreaterOrEqual(t, removed, 933)
 		t.Logf("gc removed %d blocks", removed)
 	})
@@ -285,30 +286,30 @@ func (s *side) work(big, folder string) {
 
 // compacted waits until compaction has dealt with what gc left.
 func (s *side) compacted() {
-	s.t.Helper()
+	s.T.Helper()
 	if !s.packs {
 		return
 	}
 	before := s.stat()
-	require.Eventually(s.t, func() bool { return s.stat().Packs.DeadBytes < before.Packs.DeadBytes/2 }, patience, 250*time.Millisecond, "nothing was compacted")
+	require.Eventually(s.T, func() bool { return s.stat().Packs.DeadBytes < before.Packs.DeadBytes/2 }, testnode.Patience, 250*time.Millisecond, "nothing was compacted")
 }
 
 // putBlock adds one block that nothing pins.
 func (s *side) putBlock(data []byte) string {
-	s.t.Helper()
+	s.T.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	part, err := form.CreateFormFile("file", "block")
-	require.NoError(s.t, err)
+	require.NoError(s.T, err)
 	_, err = part.Write(data)
-	require.NoError(s.t, err)
-	require.NoError(s.t, form.Close())
-	resp, err := http.Post(s.api+"/api/v0/block/put", form.FormDataContentType(), &body)
-	require.NoError(s.t, err)
+	require.NoError(s.T, err)
+	require.NoError(s.T, form.Close())
+	resp, err := http.Post(s.API+"/api/v0/block/put", form.FormDataContentType(), &body)
+	require.NoError(s.T, err)
 	defer func() { _ = resp.Body.Close() }()
-	require.Equal(s.t, http.StatusOK, resp.StatusCode)
+	require.Equal(s.T, http.StatusOK, resp.StatusCode)
 	var answer struct{ Key string }
-	require.NoError(s.t, json.NewDecoder(resp.Body).Decode(&answer))
+	require.NoError(s.T, json.NewDecoder(resp.Body).Decode(&answer))
 	return answer.Key
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
 )
 
 // small settings make many packs of little data.
@@ -35,29 +36,29 @@ func TestCommandsBesideADaemonAndWithout(t *testing.T) {
 	bucket := server.NewBucket(t)
 	n := ours(t)
 	n.initOurs(server.URL, bucket, "node-1", small)
-	n.start()
+	n.Start()
 	data := file(t, 11, 5<<20)
-	root := n.run("add", "-Q", data)
+	root := n.Run("add", "-Q", data)
 	n.drained()
 
-	require.Regexp(t, `Bucket: +`+bucket+`/node-1, layout packs\n`, n.run("datastore", "stat"))
-	require.Contains(t, n.run("datastore", "stat", "--json"), `"Layout":"packs"`)
-	require.Equal(t, n.run("datastore", "stat", "--json")[:100], n.run("datastore", "stat", "--enc=json")[:100])
-	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
-	require.Contains(t, n.run("datastore", "verify", "--sample=0.5", "--json"), `"Result"`)
-	require.Contains(t, n.run("datastore", "repack"), "0 loose objects are left")
-	refusal := n.fail("datastore", "reindex")
+	require.Regexp(t, `Bucket: +`+bucket+`/node-1, layout packs\n`, n.Run("datastore", "stat"))
+	require.Contains(t, n.Run("datastore", "stat", "--json"), `"Layout":"packs"`)
+	require.Equal(t, n.Run("datastore", "stat", "--json")[:100], n.Run("datastore", "stat", "--enc=json")[:100])
+	require.Contains(t, n.Run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	require.Contains(t, n.Run("datastore", "verify", "--sample=0.5", "--json"), `"Result"`)
+	require.Contains(t, n.Run("datastore", "repack"), "0 loose objects are left")
+	refusal := n.Fail("datastore", "reindex")
 	require.Contains(t, refusal, "stop it first, nothing was changed")
 	require.NotContains(t, refusal, "\n")
 
 	blocks := n.stat().Blocks
-	n.stop()
+	n.Stop()
 
 	// Without a daemon: the index is lost, and made anew from the bucket.
-	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "index")))
-	require.Contains(t, n.run("datastore", "reindex"), "the index is complete")
-	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
-	n.start()
+	require.NoError(t, os.RemoveAll(filepath.Join(n.Dir, "s3ds", "index")))
+	require.Contains(t, n.Run("datastore", "reindex"), "the index is complete")
+	require.Contains(t, n.Run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	n.Start()
 	require.Equal(t, blocks, n.stat().Blocks)
 	n.sameOutput(data, "cat", root)
 
@@ -67,16 +68,16 @@ func TestCommandsBesideADaemonAndWithout(t *testing.T) {
 	require.NoError(t, err)
 	b[len(b)/2] ^= 1
 	overwrite(t, victim, b)
-	out, errOut, err := n.try("datastore", "verify")
+	out, errOut, err := n.Try("datastore", "verify")
 	require.Error(t, err)
 	require.Contains(t, out, "node-1/"+filepath.Base(victim)+" at ")
 	require.Contains(t, out, "(live)")
 	require.Contains(t, errOut, "1 blocks or packs are damaged or missing")
 	require.NotEmpty(t, n.stat().Problems)
-	n.run("add", "-Q", data)
+	n.Run("add", "-Q", data)
 	n.drained()
 	require.Empty(t, n.stat().Problems)
-	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	require.Contains(t, n.Run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
 	n.sameOutput(data, "cat", root)
 }
 
@@ -96,22 +97,22 @@ func TestCommandsOnOtherRepos(t *testing.T) {
 	t.Parallel()
 	server := s3test.Start(t)
 	flat := ours(t)
-	flat.run("init", "--profile", "test")
+	flat.Run("init", "--profile", "test")
 	objects := ours(t)
-	objects.run("init", "--blockstore", "s3", "--layout", "objects", "--bucket", server.NewBucket(t), "--endpoint", server.URL, "--region", s3test.Region, "--profile", "test")
+	objects.Run("init", "--blockstore", "s3", "--layout", "objects", "--bucket", server.NewBucket(t), "--endpoint", server.URL, "--region", s3test.Region, "--profile", "test")
 	for command, want := range map[string]string{
 		"verify": "`ipfs-aws repo verify`", "repack": `set "layout": "packs" first`, "reindex": "there is nothing to do",
 	} {
 		for n, want := range map[*node]string{flat: "are not in S3 but in flatfs: there is nothing to do here", objects: want} {
-			line := n.fail("datastore", command)
+			line := n.Fail("datastore", command)
 			require.Contains(t, line, "datastore "+command+": ")
 			require.Contains(t, line, want)
 			require.NotContains(t, line, "\n")
 		}
 	}
-	require.Regexp(t, "^Blockstore: +flatfs, files under ", flat.run("datastore", "stat"))
-	require.Regexp(t, "layout objects\n", objects.run("datastore", "stat"))
-	require.Contains(t, ours(t).fail("datastore", "stat"), "there is no repo at")
+	require.Regexp(t, "^Blockstore: +flatfs, files under ", flat.Run("datastore", "stat"))
+	require.Regexp(t, "layout objects\n", objects.Run("datastore", "stat"))
+	require.Contains(t, ours(t).Fail("datastore", "stat"), "there is no repo at")
 }
 
 // TestVerifyGoesOn: broken off with Ctrl-C, it goes on behind the last pack.
@@ -122,8 +123,8 @@ func TestVerifyGoesOn(t *testing.T) {
 	bucket := server.NewBucket(t)
 	n := ours(t)
 	n.initOurs(proxy.URL, bucket, "node-1", small)
-	n.start()
-	n.run("add", "-Q", file(t, 12, 6<<20))
+	n.Start()
+	n.Run("add", "-Q", file(t, 12, 6<<20))
 	n.drained()
 	packs := packsOf(t, server, bucket, "node-1")
 	// The last one with leaves. One of nodes only may be dead, now that they are gathered; so may an earlier one, if its blocks
@@ -144,20 +145,20 @@ func TestVerifyGoesOn(t *testing.T) {
 		}
 		return s3test.Fault{}
 	})
-	cmd := n.command("datastore", "verify")
+	cmd := n.Command("datastore", "verify")
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	require.NoError(t, cmd.Start())
 	select {
 	case <-reached:
-	case <-time.After(patience):
+	case <-time.After(testnode.Patience):
 		require.FailNow(t, "verify does not reach the pack", out.String()+errOut.String())
 	}
-	note := filepath.Join(n.dir, "s3ds", "verify.json")
+	note := filepath.Join(n.Dir, "s3ds", "verify.json")
 	require.Eventually(t, func() bool { // several are read at the same time: one of those before the held one is over
 		b, err := os.ReadFile(note)
 		return err == nil && strings.Contains(string(b), ".car")
-	}, patience, 20*time.Millisecond)
+	}, testnode.Patience, 20*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.Error(t, cmd.Wait())
 	proxy.Disturb(nil)
@@ -165,16 +166,16 @@ func TestVerifyGoesOn(t *testing.T) {
 	var done string
 	require.Eventually(t, func() bool { // the one that was broken off lets go
 		var err error
-		done, _, err = n.try("datastore", "verify")
+		done, _, err = n.Try("datastore", "verify")
 		return err == nil
-	}, patience, 20*time.Millisecond)
+	}, testnode.Patience, 20*time.Millisecond)
 	var before []string
 	for _, path := range packs[:at] {
 		before = append(before, regexp.QuoteMeta(filepath.Base(path)))
 	}
 	require.Regexp(t, "behind pack ("+strings.Join(before, "|")+"),", done)
 	require.NoFileExists(t, note)
-	require.NotContains(t, n.run("datastore", "verify"), "behind pack")
+	require.NotContains(t, n.Run("datastore", "verify"), "behind pack")
 }
 
 // TestBucketOfGoDsS3: what stock kubo wrote is served where it lies, and repack
@@ -186,16 +187,16 @@ func TestBucketOfGoDsS3(t *testing.T) {
 	data := file(t, 13, 8<<20)
 	old := stock(t)
 	old.initStock(server.URL, bucket)
-	root := old.run("add", "-Q", data)
+	root := old.Run("add", "-Q", data)
 
 	n := ours(t)
-	n.run("init", "--blockstore", "s3", "--bucket", bucket, "--endpoint", server.URL, "--region", s3test.Region, "--profile", "test")
-	n.start()
+	n.Run("init", "--blockstore", "s3", "--bucket", bucket, "--endpoint", server.URL, "--region", s3test.Region, "--profile", "test")
+	n.Start()
 	before := n.stat()
 	require.GreaterOrEqual(t, before.Loose.Blocks, int64(33))
 	n.sameOutput(data, "cat", root)
-	n.run("pin", "add", root)
-	n.run("datastore", "repack")
+	n.Run("pin", "add", root)
+	n.Run("datastore", "repack")
 	after := n.stat()
 	require.Zero(t, after.Loose.Blocks)
 	require.Equal(t, before.Blocks, after.Blocks)
@@ -203,23 +204,23 @@ func TestBucketOfGoDsS3(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left, "the loose objects are gone")
 	n.sameOutput(data, "cat", root)
-	n.stop()
-	n.start()
+	n.Stop()
+	n.Start()
 	n.sameOutput(data, "cat", root)
 }
 
 // relayout sets the layout as docs/s3ds.md says.
 func (n *node) relayout(layout string) {
-	n.t.Helper()
+	n.T.Helper()
 	n.edit(func(store map[string]any) {
 		store["layout"] = layout
 		delete(store, "sealAge")
 	})
-	name := filepath.Join(n.dir, "datastore_spec")
+	name := filepath.Join(n.Dir, "datastore_spec")
 	b, err := os.ReadFile(name)
-	require.NoError(n.t, err)
+	require.NoError(n.T, err)
 	var disk map[string]any
-	require.NoError(n.t, json.Unmarshal(b, &disk))
+	require.NoError(n.T, json.Unmarshal(b, &disk))
 	for _, m := range disk["mounts"].([]any) {
 		store := m.(map[string]any)
 		if delete(store, "layout"); store["mountpoint"] == "/blocks" && layout == "packs" {
@@ -227,8 +228,8 @@ func (n *node) relayout(layout string) {
 		}
 	}
 	b, err = json.Marshal(disk)
-	require.NoError(n.t, err)
-	require.NoError(n.t, os.WriteFile(name, b, 0o600))
+	require.NoError(n.T, err)
+	require.NoError(n.T, os.WriteFile(name, b, 0o600))
 }
 
 // TestLayoutIsChanged, from packs to objects and back: nothing is copied, and all is served.
@@ -239,27 +240,27 @@ func TestLayoutIsChanged(t *testing.T) {
 	n := ours(t)
 	n.initOurs(server.URL, bucket, "node-1", small)
 	one, two, three := file(t, 21, 3<<20), file(t, 22, 2<<20), file(t, 23, 1<<20)
-	first := n.run("add", "-Q", one)
+	first := n.Run("add", "-Q", one)
 	n.relayout("objects")
-	second := n.run("add", "-Q", two)
+	second := n.Run("add", "-Q", two)
 	loose, err := filepath.Glob(filepath.Join(server.Dir, bucket, "node-1", "CIQ*"))
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(loose), 9)
-	n.start()
-	require.Regexp(t, "layout objects\n", n.run("datastore", "stat"))
+	n.Start()
+	require.Regexp(t, "layout objects\n", n.Run("datastore", "stat"))
 	n.sameOutput(one, "cat", "--offline", first)
 	n.sameOutput(two, "cat", "--offline", second)
-	require.Contains(t, n.run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
-	require.Contains(t, n.fail("datastore", "repack"), `set "packs"`)
-	n.run("pin", "rm", first)
-	n.run("repo", "gc", "-q")
-	n.stop()
-	require.Contains(t, n.run("datastore", "reindex"), "the index is complete")
+	require.Contains(t, n.Run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
+	require.Contains(t, n.Fail("datastore", "repack"), `set "packs"`)
+	n.Run("pin", "rm", first)
+	n.Run("repo", "gc", "-q")
+	n.Stop()
+	require.Contains(t, n.Run("datastore", "reindex"), "the index is complete")
 	n.relayout("packs")
-	n.start()
-	third := n.run("add", "-Q", three)
+	n.Start()
+	third := n.Run("add", "-Q", three)
 	n.sameOutput(two, "cat", "--offline", second)
-	n.run("datastore", "repack")
+	n.Run("datastore", "repack")
 	require.Zero(t, n.stat().Loose.Blocks)
 	n.sameOutput(two, "cat", "--offline", second)
 	n.sameOutput(three, "cat", "--offline", third)
@@ -274,17 +275,17 @@ func TestPacksGoIntoStockKubo(t *testing.T) {
 	data := file(t, 14, 3<<20)
 	n := ours(t)
 	n.initOurs(server.URL, bucket, "node-1", small)
-	n.start()
-	root := n.run("add", "-Q", data)
+	n.Start()
+	root := n.Run("add", "-Q", data)
 	n.drained()
-	n.stop()
+	n.Stop()
 
 	to := stock(t)
-	to.run("init", "--profile", "test")
+	to.Run("init", "--profile", "test")
 	packs := packsOf(t, server, bucket, "node-1")
 	require.Greater(t, len(packs), 2)
 	for _, p := range packs {
-		to.run("dag", "import", p)
+		to.Run("dag", "import", p)
 	}
 	to.sameOutput(data, "cat", "--offline", root)
 }
@@ -297,12 +298,12 @@ func TestIndexIsMadeAnewUntilASignalComes(t *testing.T) {
 	proxy := s3test.NewProxy(t, server.URL)
 	n := ours(t)
 	n.initOurs(proxy.URL, server.NewBucket(t), "node-1", small)
-	n.start()
+	n.Start()
 	data := file(t, 15, 2<<20)
-	root := n.run("add", "-Q", data)
+	root := n.Run("add", "-Q", data)
 	n.drained()
-	n.stop()
-	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "index")))
+	n.Stop()
+	require.NoError(t, os.RemoveAll(filepath.Join(n.Dir, "s3ds", "index")))
 
 	listed := make(chan struct{}, 100)
 	proxy.Disturb(func(r *http.Request) s3test.Fault {
@@ -312,15 +313,15 @@ func TestIndexIsMadeAnewUntilASignalComes(t *testing.T) {
 		}
 		return s3test.Fault{}
 	})
-	n.launch()
+	n.Launch()
 	select {
 	case <-listed:
-	case <-time.After(patience):
-		require.FailNow(t, "the bucket is not listed", n.logged())
+	case <-time.After(testnode.Patience):
+		require.FailNow(t, "the bucket is not listed", n.Logged())
 	}
-	require.Error(t, n.end(syscall.SIGTERM))
-	require.Contains(t, n.logged(), "make the index from the bucket")
+	require.Error(t, n.End(syscall.SIGTERM))
+	require.Contains(t, n.Logged(), "make the index from the bucket")
 	proxy.Disturb(nil)
-	n.start()
+	n.Start()
 	n.sameOutput(data, "cat", "--offline", root)
 }

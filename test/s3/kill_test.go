@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
 )
 
 // writers at the same time; every fourth adds files, the others put blocks.
@@ -87,15 +88,15 @@ func (n *node) upload(api string, seed uint64, isFile bool) (acknowledged, error
 
 // serves checks that everything acknowledged is there, and right.
 func (n *node) serves(acks []acknowledged) {
-	n.t.Helper()
+	n.T.Helper()
 	for _, a := range acks {
 		path := "block/get"
 		if a.file {
 			path = "cat"
 		}
 		b, err := n.rpc(path, "arg", a.cid, "offline", "true")
-		require.NoError(n.t, err, "%s was acknowledged: %s", a.cid, n.logged())
-		require.True(n.t, bytes.Equal(content(a.seed, a.file), b), "%s: other bytes than were acknowledged", a.cid)
+		require.NoError(n.T, err, "%s was acknowledged: %s", a.cid, n.Logged())
+		require.True(n.T, bytes.Equal(content(a.seed, a.file), b), "%s: other bytes than were acknowledged", a.cid)
 	}
 }
 
@@ -129,12 +130,12 @@ func TestKilledWhileWriting(t *testing.T) {
 					n = ours(t)
 					n.initOurs(server.URL, bucket, "node-1", settings)
 				}
-				n.start()
+				n.Start()
 				n.serves(acks)
 
 				var mu sync.Mutex
 				var wg sync.WaitGroup
-				api := n.api
+				api := n.API
 				before, enough := len(acks), 20+rand.IntN(200)
 				reached := make(chan struct{})
 				for w := range writers {
@@ -159,14 +160,14 @@ func TestKilledWhileWriting(t *testing.T) {
 				}
 				select {
 				case <-reached:
-				case <-time.After(patience):
-					require.FailNow(t, "writers do not get on", n.logged())
+				case <-time.After(testnode.Patience):
+					require.FailNow(t, "writers do not get on", n.Logged())
 				}
-				require.Error(t, n.end(syscall.SIGKILL))
+				require.Error(t, n.End(syscall.SIGKILL))
 				wg.Wait()
 				t.Logf("round %d: %d acknowledged before the kill, %d in all", round, len(acks)-before, len(acks))
 				if durability == "bucket" {
-					require.NoError(t, os.RemoveAll(n.dir))
+					require.NoError(t, os.RemoveAll(n.Dir))
 					// The node is dead for certain, so its successor need not wait for the lease.
 					require.NoError(t, os.Remove(filepath.Join(server.Dir, bucket, "node-1", ".ipfs-aws-owner")))
 				}
@@ -175,9 +176,9 @@ func TestKilledWhileWriting(t *testing.T) {
 				n = ours(t)
 				n.initOurs(server.URL, bucket, "node-1", settings)
 			}
-			n.start()
+			n.Start()
 			n.serves(acks)
-			n.stop()
+			n.Stop()
 		})
 	}
 }

@@ -119,12 +119,12 @@ func (p *paced) Read(b []byte) (int, error) {
 
 // catTimed measures `ipfs cat`. What compares the output with the file given runs afterwards: it needs the same cores.
 func (n *node) catTimed(file, root string) time.Duration {
-	n.t.Helper()
-	cmd := n.command("cat", root)
+	n.T.Helper()
+	cmd := n.Command("cat", root)
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
 	began := time.Now()
-	require.NoError(n.t, cmd.Run(), "ipfs cat: %s", &errOut)
+	require.NoError(n.T, cmd.Run(), "ipfs cat: %s", &errOut)
 	took := time.Since(began)
 	n.sameOutput(file, "cat", root)
 	return took
@@ -150,18 +150,18 @@ func TestSpeed(t *testing.T) {
 	took := map[*node]map[string]time.Duration{}
 	for _, n := range []*node{theirs, mine} {
 		took[n] = map[string]time.Duration{}
-		n.start()
+		n.Start()
 		var root string
-		took[n]["add 256 MiB"] = timed(func() { root = n.run("add", "-Q", "--progress=false", big) })
-		took[n]["add -r 2,000 files"] = timed(func() { n.run("add", "-Q", "-r", "--progress=false", folder) })
+		took[n]["add 256 MiB"] = timed(func() { root = n.Run("add", "-Q", "--progress=false", big) })
+		took[n]["add -r 2,000 files"] = timed(func() { n.Run("add", "-Q", "-r", "--progress=false", folder) })
 		if n == mine {
 			n.drained()
-			n.stop()
-			require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "s3ds", "cache")))
-			n.start()
+			n.Stop()
+			require.NoError(t, os.RemoveAll(filepath.Join(n.Dir, "s3ds", "cache")))
+			n.Start()
 		}
 		took[n]["cat 256 MiB, cold"] = n.catTimed(big, root)
-		n.stop()
+		n.Stop()
 	}
 	for name, least := range map[string]float64{"add 256 MiB": 1, "add -r 2,000 files": 20, "cat 256 MiB, cold": 8} {
 		a, b := took[theirs][name], took[mine][name]

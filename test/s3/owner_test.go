@@ -11,53 +11,54 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
 )
 
 // refused starts a daemon that must not start, and returns what it said.
 func (n *node) refused() string {
-	n.t.Helper()
-	require.NoError(n.t, os.RemoveAll(n.log()))
-	n.launch()
+	n.T.Helper()
+	require.NoError(n.T, os.RemoveAll(n.Log()))
+	n.Launch()
 	select {
-	case err := <-n.exited:
-		n.cmd = nil
-		require.Error(n.t, err)
-		return n.logged()
-	case <-time.After(patience):
-		require.FailNow(n.t, "the daemon neither starts nor ends", n.logged())
+	case err := <-n.Exited:
+		n.Cmd = nil
+		require.Error(n.T, err)
+		return n.Logged()
+	case <-time.After(testnode.Patience):
+		require.FailNow(n.T, "the daemon neither starts nor ends", n.Logged())
 		return ""
 	}
 }
 
 // move points a repo to another prefix, which init would have refused.
 func (n *node) move(prefix string) {
-	n.t.Helper()
+	n.T.Helper()
 	n.edit(func(store map[string]any) { store["rootDirectory"] = prefix })
-	path := filepath.Join(n.dir, "datastore_spec")
+	path := filepath.Join(n.Dir, "datastore_spec")
 	b, err := os.ReadFile(path)
-	require.NoError(n.t, err)
+	require.NoError(n.T, err)
 	var spec map[string]any
-	require.NoError(n.t, json.Unmarshal(b, &spec))
+	require.NoError(n.T, json.Unmarshal(b, &spec))
 	spec["mounts"].([]any)[0].(map[string]any)["rootDirectory"] = prefix
 	b, err = json.Marshal(spec)
-	require.NoError(n.t, err)
-	require.NoError(n.t, os.WriteFile(path, b, 0o600))
+	require.NoError(n.T, err)
+	require.NoError(n.T, os.WriteFile(path, b, 0o600))
 }
 
 // takesOver starts daemons until one is let in, as an orchestrator does.
 func (n *node) takesOver() {
-	n.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
-		require.NoError(n.t, os.RemoveAll(n.log()))
-		n.launch()
+	n.T.Helper()
+	for deadline := time.Now().Add(testnode.Patience); ; {
+		require.NoError(n.T, os.RemoveAll(n.Log()))
+		n.Launch()
 		again := time.NewTicker(20 * time.Millisecond)
 		ended := false
-		for !ended && !n.answers() {
+		for !ended && !n.Answers() {
 			select {
-			case err := <-n.exited:
-				n.cmd, ended = nil, true
-				require.Error(n.t, err)
-				require.Contains(n.t, n.logged(), "prefix is owned by another node")
+			case err := <-n.Exited:
+				n.Cmd, ended = nil, true
+				require.Error(n.T, err)
+				require.Contains(n.T, n.Logged(), "prefix is owned by another node")
 			case <-again.C:
 			}
 		}
@@ -65,7 +66,7 @@ func (n *node) takesOver() {
 		if !ended {
 			return
 		}
-		require.True(n.t, time.Now().Before(deadline), "the lease does not end")
+		require.True(n.T, time.Now().Before(deadline), "the lease does not end")
 	}
 }
 
@@ -87,14 +88,14 @@ func TestOneWriterPerPrefix(t *testing.T) {
 	host, err := os.Hostname()
 	require.NoError(t, err)
 
-	first.start()
-	a, err := first.upload(first.api, 1, true)
+	first.Start()
+	a, err := first.upload(first.API, 1, true)
 	require.NoError(t, err)
 	id := first.stat().Owner.ID
 	require.NotEmpty(t, id)
 	for _, line := range []string{
 		second.refused(),
-		ours(t).fail("init", "--blockstore", "s3", "--bucket", bucket, "--endpoint", server.URL, "--region", s3test.Region, "--prefix", "node-1"),
+		ours(t).Fail("init", "--blockstore", "s3", "--bucket", bucket, "--endpoint", server.URL, "--region", s3test.Region, "--prefix", "node-1"),
 	} {
 		require.Contains(t, line, "prefix is owned by another node")
 		require.Contains(t, line, id)
@@ -105,27 +106,27 @@ func TestOneWriterPerPrefix(t *testing.T) {
 		return
 	}
 
-	require.Error(t, first.end(syscall.SIGKILL))
+	require.Error(t, first.End(syscall.SIGKILL))
 	require.Contains(t, second.refused(), id, "dead, but nobody knows yet")
 	second.takesOver()
 	second.serves([]acknowledged{a})
-	b, err := second.upload(second.api, 2, true)
+	b, err := second.upload(second.API, 2, true)
 	require.NoError(t, err)
 	epoch := second.stat().Owner.Epoch
 
-	require.NoError(t, second.cmd.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, second.Cmd.Process.Signal(syscall.SIGSTOP))
 	third.takesOver()
 	require.Greater(t, third.stat().Owner.Epoch, epoch)
-	c, err := third.upload(third.api, 3, true)
+	c, err := third.upload(third.API, 3, true)
 	require.NoError(t, err)
-	require.NoError(t, second.cmd.Process.Signal(syscall.SIGCONT))
+	require.NoError(t, second.Cmd.Process.Signal(syscall.SIGCONT))
 	for seed := range uint64(3) {
-		_, err = second.upload(second.api, 100+seed, seed == 0)
+		_, err = second.upload(second.API, 100+seed, seed == 0)
 		require.ErrorContains(t, err, "another node has taken over the prefix")
 		require.ErrorContains(t, err, third.stat().Owner.ID)
 	}
 	require.NotEmpty(t, second.stat().Problems)
 	third.serves([]acknowledged{a, b, c})
-	second.stop()
-	third.stop()
+	second.Stop()
+	third.Stop()
 }

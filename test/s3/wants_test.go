@@ -15,6 +15,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	mh "github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
 )
 
 // wantsPerMessage is below the 1,024 wants that kubo keeps per peer.
@@ -45,7 +47,7 @@ func wantAbsent(t *testing.T, addr string, wants int) {
 			sent++
 		}
 		require.NoError(t, net.SendMessage(t.Context(), info.ID, msg))
-		require.Eventually(t, func() bool { return seen.n.Load() >= int64(sent) }, patience, time.Millisecond, "%d of %d wants were answered", seen.n.Load(), sent)
+		require.Eventually(t, func() bool { return seen.n.Load() >= int64(sent) }, testnode.Patience, time.Millisecond, "%d of %d wants were answered", seen.n.Load(), sent)
 	}
 }
 
