@@ -206,7 +206,10 @@ const (
 	BurstingPerGiB = burstBaselinePerGiB
 )
 
-// LimitBytes is what one client may write in a second by the profile and the throughput mode, in bytes, with credits where there are any.
+// baseline is the throughput of a bursting file system without credits, in bytes a second.
+func baseline(t Throughput) int64 { return max(burstBaselineMin, t.StoredGiB*burstBaselinePerGiB) }
+
+// LimitBytes is what one client may write in a second by the profile and the throughput mode, in bytes: with burst credits if it starts with any.
 func LimitBytes(p Profile, t Throughput) int64 {
 	mode := int64(elasticBytes)
 	switch t.Mode {
@@ -214,6 +217,9 @@ func LimitBytes(p Profile, t Throughput) int64 {
 		mode = t.MiBps << 20
 	case "bursting":
 		mode = max(burstBytes, t.StoredGiB*(burstBytes>>10))
+		if t.CreditBytes == 0 {
+			mode = baseline(t)
+		}
 	}
 	return min(p.ClientBytes, mode)
 }

@@ -162,7 +162,7 @@ func (s *server) rate(now time.Time, n int64) int64 {
 	case "provisioned":
 		return t.MiBps << 20
 	case "bursting":
-		baseline := max(burstBaselineMin, t.StoredGiB*burstBaselinePerGiB)
+		baseline := baseline(t)
 		elapsed := now.Sub(s.credited).Seconds() / s.dilation
 		s.credited = now
 		s.stats.Credits = min(s.stats.Credits+int64(elapsed*float64(baseline)), max(t.CreditBytes, InitialCredits))

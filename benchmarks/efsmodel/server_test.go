@@ -127,3 +127,9 @@ func TestOptionsAreChecked(t *testing.T) {
 	_, err := FindProfile("zone")
 	require.Error(t, err)
 }
+
+func TestLimitOfBurstingIsItsBaselineWithoutCredits(t *testing.T) {
+	require.EqualValues(t, 100*50<<10, LimitBytes(OneZone, Throughput{Mode: "bursting", StoredGiB: 100}))
+	require.EqualValues(t, 1<<20, LimitBytes(OneZone, Throughput{Mode: "bursting", StoredGiB: 1}), "the least there is")
+	require.EqualValues(t, 100<<20, LimitBytes(OneZone, Throughput{Mode: "bursting", StoredGiB: 100, CreditBytes: InitialCredits}))
+}

@@ -51,31 +51,31 @@ type Bill struct {
 // variant is a blockstore with its prices.
 type variant struct {
 	name     string
-	measured string // the store in the results that sends the same requests
+	measured string // the store in the results
+	alike    string // one that sends the same requests, if that was not measured; its latency is not taken
 	class    *s3model.Class
 	efs      *efsmodel.Profile
 	mode     string
 	cached   bool // reads what it has read from a task's own disk
 	tiers    bool
-	exact    bool // the latency of measured is its own
 }
 
 func variants() []variant {
 	one, regional := efsmodel.OneZone, efsmodel.Regional
 	std, it, exp := s3model.Standard, s3model.IntelligentTiering, s3model.Express
 	return []variant{
-		{name: "flatfs, EFS One Zone elastic", measured: "flatfs-efs", efs: &one, mode: "elastic", exact: true},
-		{name: "efs, EFS One Zone elastic", measured: "efs-onezone-elastic", efs: &one, mode: "elastic", exact: true},
-		{name: "efs, EFS One Zone bursting", measured: "efs-onezone-elastic", efs: &one, mode: "bursting"},
-		{name: "efs, EFS One Zone provisioned", measured: "efs-onezone-elastic", efs: &one, mode: "provisioned"},
-		{name: "efs, EFS Regional elastic", measured: "efs-onezone-elastic", efs: &regional, mode: "elastic"},
-		{name: "efs, EFS Regional bursting", measured: "efs-onezone-elastic", efs: &regional, mode: "bursting"},
-		{name: "efs, EFS Regional provisioned", measured: "efs-onezone-elastic", efs: &regional, mode: "provisioned"},
-		{name: "go-ds-s3, S3 Standard", measured: "go-ds-s3", class: &std, exact: true},
-		{name: "s3 objects, S3 Standard", measured: "s3-objects", class: &std, exact: true},
-		{name: "s3 packs, S3 Standard", measured: "s3-packs", class: &std, cached: true, exact: true},
-		{name: "s3 packs, S3 Intelligent-Tiering", measured: "s3-packs", class: &it, cached: true, tiers: true, exact: true},
-		{name: "s3 packs, S3 Express One Zone", measured: "s3-packs-express", class: &exp, cached: true, exact: true},
+		{name: "flatfs, EFS One Zone elastic", measured: "flatfs-efs", efs: &one, mode: "elastic"},
+		{name: "efs, EFS One Zone elastic", measured: "efs-onezone-elastic", efs: &one, mode: "elastic"},
+		{name: "efs, EFS One Zone bursting", measured: "efs-onezone-bursting", alike: "efs-onezone-elastic", efs: &one, mode: "bursting"},
+		{name: "efs, EFS One Zone provisioned", measured: "efs-onezone-provisioned", alike: "efs-onezone-elastic", efs: &one, mode: "provisioned"},
+		{name: "efs, EFS Regional elastic", measured: "efs-regional-elastic", alike: "efs-onezone-elastic", efs: &regional, mode: "elastic"},
+		{name: "efs, EFS Regional bursting", measured: "efs-regional-bursting", alike: "efs-onezone-elastic", efs: &regional, mode: "bursting"},
+		{name: "efs, EFS Regional provisioned", measured: "efs-regional-provisioned", alike: "efs-onezone-elastic", efs: &regional, mode: "provisioned"},
+		{name: "go-ds-s3, S3 Standard", measured: "go-ds-s3", class: &std},
+		{name: "s3 objects, S3 Standard", measured: "s3-objects", class: &std},
+		{name: "s3 packs, S3 Standard", measured: "s3-packs", class: &std, cached: true},
+		{name: "s3 packs, S3 Intelligent-Tiering", measured: "s3-packs", class: &it, cached: true, tiers: true},
+		{name: "s3 packs, S3 Express One Zone", measured: "s3-packs-express", class: &exp, cached: true},
 	}
 }
 
@@ -88,6 +88,10 @@ func Bills(r *record.Results, u Use, deployments []Deployment) ([]Bill, error) {
 	for _, d := range deployments {
 		for _, v := range variants() {
 			m, ok := measure(r, v.measured)
+			if !ok && v.alike != "" {
+				m, ok = measure(r, v.alike)
+				m.latency = math.NaN()
+			}
 			if !ok {
 				continue
 			}

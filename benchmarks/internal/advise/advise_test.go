@@ -39,6 +39,7 @@ func results() *record.Results {
 	r.Samples = append(r.Samples, measuredBy("go-ds-s3", 4000, 4000, 100, 200, 0)...)
 	r.Samples = append(r.Samples, measuredBy("s3-packs", 40, 80, 0, 50, 0)...)
 	r.Samples = append(r.Samples, measuredBy("efs-onezone-elastic", 0, 0, 0, 10, 1.2e9)...)
+	r.Samples = append(r.Samples, measuredBy("efs-regional-bursting", 0, 0, 0, 30, 1.2e9)...)
 	return r
 }
 
@@ -100,6 +101,7 @@ func TestLatencyAndCreditsDecide(t *testing.T) {
 	require.Contains(t, find(t, bills, "go-ds-s3, S3 Standard").Refused, "200 ms instead of 100")
 	require.Empty(t, find(t, bills, "s3 packs, S3 Standard").Refused)
 	require.Contains(t, find(t, bills, "efs, EFS One Zone bursting").Refused, "not measured")
+	require.Empty(t, find(t, bills, "efs, EFS Regional bursting").Refused, "30 ms, its own")
 	require.Empty(t, bills[0].Refused, "what does comes first")
 	for i := 1; i < len(bills) && bills[i].Refused == ""; i++ {
 		require.LessOrEqual(t, bills[i-1].Total, bills[i].Total)

@@ -19,10 +19,7 @@ func (s *sum) add(what string, usd float64, how string, args ...any) {
 }
 
 func bill(v variant, m measured, u Use, d Deployment) Bill {
-	b := Bill{Store: v.name, Deployment: d.Name, Latency: math.NaN()}
-	if v.exact {
-		b.Latency = m.latency
-	}
+	b := Bill{Store: v.name, Deployment: d.Name, Latency: m.latency}
 	var s sum
 	copies := float64(d.Tasks)
 	served := u.ServedGB

@@ -12,24 +12,27 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
 )
 
-// storedGiB is what the file system of the bursting stores is taken to hold: with it, the baseline is 50 KiB/s × 100 = 4.9 MiB/s. They
-// begin with the credits of a new file system.
+// storedGiB is what the file system of the bursting stores is taken to hold: with it, the baseline is 50 KiB/s × 100 = 4.9 MiB/s.
 const storedGiB = 100
 
-// efs on each kind of file system: two profiles, three throughput modes.
+// efs on each kind of file system: two profiles, three throughput modes, and what is left of bursting when its credits are used up.
 func init() {
 	for i, profile := range []efsmodel.Profile{efsmodel.OneZone, efsmodel.Regional} {
-		for j, t := range []efsmodel.Throughput{
-			{Mode: "elastic"},
-			{Mode: "provisioned", MiBps: 100},
-			{Mode: "bursting", StoredGiB: storedGiB, CreditBytes: efsmodel.InitialCredits},
+		for j, m := range []struct {
+			name, title, what string
+			efsmodel.Throughput
+		}{
+			{"elastic", "elastic", "elastic throughput", efsmodel.Throughput{Mode: "elastic"}},
+			{"provisioned", "provisioned", "provisioned throughput of 100 MiB/s", efsmodel.Throughput{Mode: "provisioned", MiBps: 100}},
+			{"bursting", "bursting", "bursting throughput, 100 GiB stored, the credits of a new file system", efsmodel.Throughput{Mode: "bursting", StoredGiB: storedGiB, CreditBytes: efsmodel.InitialCredits}},
+			{"bursting-spent", "bursting, credits used up", "bursting throughput, 100 GiB stored, no burst credits left", efsmodel.Throughput{Mode: "bursting", StoredGiB: storedGiB}},
 		} {
 			kind := map[string]string{"onezone": "One Zone", "regional": "Regional"}[profile.Name]
 			suite.RegisterStore(suite.Store{
-				Name: "efs-" + profile.Name + "-" + t.Mode, Rank: 30 + 3*i + j,
-				Title:    fmt.Sprintf("efs, %s %s", kind, t.Mode),
-				What:     fmt.Sprintf("the efs blockstore on EFS %s with %s throughput%s", kind, t.Mode, map[string]string{"provisioned": " of 100 MiB/s", "bursting": ", 100 GiB stored, burst credits left"}[t.Mode]),
-				EFS:      &suite.EFS{Profile: profile, Throughput: t},
+				Name: "efs-" + profile.Name + "-" + m.name, Rank: 30 + 4*i + j,
+				Title:    fmt.Sprintf("efs, %s %s", kind, m.title),
+				What:     fmt.Sprintf("the efs blockstore on EFS %s with %s", kind, m.what),
+				EFS:      &suite.EFS{Profile: profile, Throughput: m.Throughput},
 				Baseline: "flatfs-efs",
 				Spec:     efsSpec, DiskSpec: flatfsDiskSpec,
 				Open: func(_ context.Context, p *suite.Place) (ds.Batching, error) { return openEFS(p) },

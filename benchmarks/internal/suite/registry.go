@@ -22,7 +22,13 @@ type EFS struct {
 }
 
 // Name is how results call it.
-func (e EFS) Name() string { return "efs-" + e.Profile.Name + "-" + e.Throughput.Mode }
+func (e EFS) Name() string {
+	name := "efs-" + e.Profile.Name + "-" + e.Throughput.Mode
+	if e.Throughput.Mode == "bursting" && e.Throughput.CreditBytes == 0 {
+		name += "-spent"
+	}
+	return name
+}
 
 // Store is a blockstore that can be measured.
 type Store struct {
