@@ -38,7 +38,7 @@ func TestOptions(t *testing.T) {
 func TestContext(t *testing.T) {
 	context := func(key string) string { return map[string]string{"storage": "s3", "nodes": "2"}[key] }
 	o, err := Parse(context, []string{"nodes=3"})
-	if err != nil || o.Storage != S3 || o.Nodes != 3 || o.Throughput != "elastic" {
+	if err != nil || o.Storage != S3 || o.Nodes != 3 || o.Throughput != "bursting" {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
