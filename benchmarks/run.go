@@ -105,6 +105,9 @@ func (f *runFlags) results(c *cobra.Command) (*record.Results, string, error) {
 		if c.Flags().Changed("max-usd") {
 			res.Settings.MaxUSD = f.set.MaxUSD
 		}
+		if n := res.DropMismatched(); n > 0 {
+			fmt.Fprintf(os.Stderr, "%d samples are measured once more: there, server and store had counted differently\n", n)
+		}
 		return res, f.resume, nil
 	}
 	p, err := findProfile(f.profile)

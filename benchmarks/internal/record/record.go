@@ -217,6 +217,17 @@ func (r *Results) Of(k Key) []Sample {
 	return of
 }
 
+// DropMismatched forgets what was measured where the counters differed, so that it is measured once more. It returns how many samples
+// that were.
+func (r *Results) DropMismatched() (dropped int) {
+	had := len(r.Samples)
+	for _, m := range r.Mismatch {
+		r.Samples = slices.DeleteFunc(r.Samples, func(s Sample) bool { return s.Round == m.Round && s.Store == m.Store && s.Level == m.Level })
+	}
+	r.Mismatch = nil
+	return had - len(r.Samples)
+}
+
 // Validate reports everything that is wrong with r: what a report could not be made of.
 func (r *Results) Validate() error {
 	var errs []error

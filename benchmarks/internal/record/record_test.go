@@ -92,3 +92,15 @@ func TestReadRefuses(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+func TestWhatWasCountedDifferentlyIsForgotten(t *testing.T) {
+	r := &Results{Mismatch: []Difference{{Round: 1, Store: "a", Level: Kubo}}}
+	for _, s := range []Sample{{Round: 0, Store: "a", Level: Kubo}, {Round: 1, Store: "a", Level: Kubo, Workload: "x"}, {Round: 1, Store: "a", Level: Kubo, Workload: "y"}, {Round: 1, Store: "a", Level: Datastore}, {Round: 1, Store: "b", Level: Kubo}} {
+		r.Samples = append(r.Samples, s)
+	}
+	require.Equal(t, 2, r.DropMismatched())
+	require.Len(t, r.Samples, 3)
+	require.Empty(t, r.Mismatch)
+	require.False(t, r.Has(1, Key{Store: "a", Level: Kubo, Workload: "x"}))
+	require.Zero(t, r.DropMismatched())
+}

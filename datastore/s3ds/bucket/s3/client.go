@@ -74,7 +74,7 @@ func pool(cfg aws.Config, o Options) *http.Transport {
 	dialer := sdk.GetDialer()
 	dialer.Timeout = min(connectTimeout, o.RequestTimeout)
 	t := sdk.GetTransport()
-	t.DialContext = dialer.DialContext
+	t.DialContext = dialCounted(dialer.DialContext)
 	t.TLSHandshakeTimeout = min(connectTimeout, o.RequestTimeout)
 	t.MaxIdleConns = o.MaxConns
 	t.MaxIdleConnsPerHost = o.MaxConns

@@ -546,3 +546,44 @@ func TestEveryAttemptIsObserved(t *testing.T) {
 		require.Equal(t, bucket.OpGet, r.Op)
 	}
 }
+
+// A request that is cancelled before it has a connection was never sent; one that waits for its answer was.
+func TestOnlyWhatWasSentIsObserved(t *testing.T) {
+	var mu sync.Mutex
+	seen := 0
+	s := start(t, s3test.Start(t), func(o *s3bucket.Options) {
+		o.Observe = func(s3bucket.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen++
+		}
+	})
+	s.proxy.Take()
+	seen = 0
+	var wg sync.WaitGroup
+	for i := range 64 {
+		after := time.Duration(47*i) * time.Microsecond
+		wg.Go(func() {
+			for range 20 {
+				ctx, cancel := context.WithTimeout(t.Context(), after)
+				body, _, err := s.b.Get(ctx, "there", bucket.Range{})
+				if err == nil {
+					_, _ = io.Copy(io.Discard, body) // may be cut off
+					_ = body.Close()
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	sent := 0
+	defer func() { t.Logf("%d requests at the server, %d observed", sent, seen) }()
+	require.Eventually(t, func() bool { // the proxy takes what is under way
+		sent += len(s.proxy.Take())
+		mu.Lock()
+		defer mu.Unlock()
+		return sent == seen
+	}, 2*time.Second, 20*time.Millisecond)
+	require.Less(t, sent, 64*20, "some were never sent")
+	require.Positive(t, sent)
+}

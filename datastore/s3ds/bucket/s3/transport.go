@@ -46,6 +46,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}
 	x.timer = time.AfterFunc(t.stall, func() { cancel(&stalledError{t.stall}) })
 
+	ctx, wire := follow(ctx)
 	req = req.WithContext(ctx)
 	var up *upload
 	if req.Body != nil && req.Body != http.NoBody {
@@ -61,6 +62,9 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = x.explain(err)
 		x.seen.Failed = true
+		if !wire.sent() {
+			x.observe = nil
+		}
 		x.finish()
 		return nil, err
 	}
