@@ -27,6 +27,7 @@ import (
 
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/health"
+	_ "github.com/ipfs-aws/ipfs-aws/plugin/peers"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/tiered"
 )

@@ -148,7 +148,7 @@ func TestTemplate(t *testing.T) {
 	for _, name := range []string{"onezone", "standard"} {
 		t.Run(name, func(t *testing.T) {
 			need(t)
-			d := deploy(t, ofTemplate(name), current, "efs")
+			d := deploy(t, ofTemplate(name), current, "s3") // the blockstore is in the file
 			d.use(t, someTree(3, 60))
 			d.replace(t, d.tasks[1])
 		})
