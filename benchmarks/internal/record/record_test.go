@@ -94,10 +94,13 @@ func TestReadRefuses(t *testing.T) {
 }
 
 func TestWhatWasCountedDifferentlyIsForgotten(t *testing.T) {
-	r := &Results{Mismatch: []Difference{{Round: 1, Store: "a", Level: Kubo}}}
-	for _, s := range []Sample{{Round: 0, Store: "a", Level: Kubo}, {Round: 1, Store: "a", Level: Kubo, Workload: "x"}, {Round: 1, Store: "a", Level: Kubo, Workload: "y"}, {Round: 1, Store: "a", Level: Datastore}, {Round: 1, Store: "b", Level: Kubo}} {
-		r.Samples = append(r.Samples, s)
-	}
+	r := &Results{Mismatch: []Difference{{Round: 1, Store: "a", Level: Kubo}}, Samples: []Sample{
+		{Round: 0, Store: "a", Level: Kubo},
+		{Round: 1, Store: "a", Level: Kubo, Workload: "x"},
+		{Round: 1, Store: "a", Level: Kubo, Workload: "y"},
+		{Round: 1, Store: "a", Level: Datastore},
+		{Round: 1, Store: "b", Level: Kubo},
+	}}
 	require.Equal(t, 2, r.DropMismatched())
 	require.Len(t, r.Samples, 3)
 	require.Empty(t, r.Mismatch)
