@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"slices"
 	"strings"
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
@@ -16,11 +17,13 @@ const (
 	end   = "<!-- end: made from benchmarks/results/reference -->"
 )
 
+// readmeStores are those that the README compares; its picture has one more.
+var readmeStores = []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs"}
+
 // ReadmeText is the one table that the project's README carries, with its picture.
 func ReadmeText(r *record.Results) string {
 	v := view{r}
 	head := []string{"Inside real kubo", "stock flatfs on EFS", "`efs`", "go-ds-s3 0.11", "`s3` packs"}
-	stores := []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs"}
 	rows := []struct {
 		title, workload, metric, unit string
 	}{
@@ -38,7 +41,7 @@ func ReadmeText(r *record.Results) string {
 		if strings.Contains(row.title, "%d") {
 			cells[0] = fmt.Sprintf(row.title, r.Settings.Sizes.TreeFiles)
 		}
-		for _, s := range stores {
+		for _, s := range readmeStores {
 			f, ok := v.figure(record.Key{Store: s, Level: record.Kubo, Workload: row.workload}, metricNamed(row.metric))
 			cell := "–"
 			if ok && row.unit == "$" {
@@ -67,8 +70,16 @@ func Readme(old []byte, r *record.Results) ([]byte, error) {
 	return append(append(append([]byte(nil), old[:from]...), ReadmeText(r)...), old[to+len(end):]...), nil
 }
 
-// picture is two plots in one file: what it costs, and what it delivers.
+// picture is a few plots in one file: what it costs, and what it delivers. It shows the README's stores and Express One Zone, or all if
+// none of them was measured.
 func (v view) picture() string {
+	few := *v.Results
+	few.Stores = slices.DeleteFunc(slices.Clone(v.Stores), func(s record.Store) bool {
+		return s.Name != "s3-packs-express" && !slices.Contains(readmeStores, s.Name)
+	})
+	if len(few.Stores) > 0 {
+		v = view{&few}
+	}
 	var b strings.Builder
 	y := 0
 	var parts strings.Builder
