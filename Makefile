@@ -21,7 +21,8 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 race_packages := ./datastore/... ./internal/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
 # The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
-# the migrations that are killed for 6 minutes are `make test-kill`.
+# the migrations that are killed for 6 minutes are `make test-kill`, the deployments
+# of the templates, for 8, `make test-templates`.
 process_packages := ./test/cluster ./test/e2e ./test/efs ./test/images ./test/node
 
 # How long `make fuzz` spends on each decoder.
@@ -92,12 +93,16 @@ test: build ## run everything: unit, conformance, fault and process-level tests
 	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|internal|test)/|/cmd/local-cluster')
 	cd docker && go test -timeout 10m ./...
 	$(MAKE) -C infra test
-	go test -timeout 25m -p 1 -v $(process_packages)
+	go test -timeout 25m -p 1 -v -skip TestTemplate $(process_packages)
 	go test -timeout 10m -p 1 -short -v ./test/migrate ./test/s3
 
 .PHONY: test-bill
 test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and replace writers
 	go test -timeout 20m -v ./test/s3
+
+.PHONY: test-templates
+test-templates: build ## take the task definitions of infra/templates through their life, as containers
+	go test -timeout 25m -v -run TestTemplate ./test/images
 
 .PHONY: test-kill
 test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks
