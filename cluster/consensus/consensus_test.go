@@ -152,6 +152,8 @@ func TestAHistoryWhoseFetchingBrokeOffIsHealed(t *testing.T) {
 	a.pins(0, 2)
 	require.Eventually(t, func() bool { return b.count() == 2 }, patience, 10*time.Millisecond)
 	require.NoError(t, bh.Network().ClosePeer(ah.ID()))
+	// Until a has seen it, connecting would find the old connection good enough.
+	require.Eventually(t, func() bool { return len(ah.Network().ConnsToPeer(bh.ID())) == 0 }, patience, time.Millisecond)
 
 	// Four more changes, the second of which cannot be had when b comes back.
 	a.pins(2, 3)
