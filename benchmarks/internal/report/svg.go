@@ -119,16 +119,16 @@ func axes(xTitle, yTitle string, lines []line) string {
 	y0, y1 := span(yMin, yMax)
 	px := func(x float64) float64 { return left + (right-left)*(math.Log10(x)-x0)/(x1-x0) }
 	py := func(y float64) float64 { return bottom - (bottom-top)*(math.Log10(y)-y0)/(y1-y0) }
-	height := bottom + 44 + 18*len(lines)
+	height := bottom + 48 + 18*len(lines)
 	var b strings.Builder
 	open(&b, height)
 	for _, t := range ticks(x0, x1, 4) {
-		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" class="grid"/><text x="%.1f" y="%d" class="note" text-anchor="middle">%s</text>`, px(t), top, bottom, min(px(t), right-10), bottom+15, short(t))
+		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" class="grid"/><text x="%.1f" y="%d" class="note" text-anchor="middle">%s</text>`, px(t), top, bottom, min(px(t), right-10), bottom+19, short(t)) // clear of the lowest label of the other axis
 	}
 	for _, t := range ticks(y0, y1, 5) {
 		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" class="grid"/><text x="%d" y="%.1f" class="note" text-anchor="end">%s</text>`, left, py(t), right, left-4, py(t)+4, short(t))
 	}
-	fmt.Fprintf(&b, `<text x="2" y="12" class="note">%s</text><text x="%d" y="%d" class="note" text-anchor="end">%s</text>`, html.EscapeString(yTitle), right, bottom+32, html.EscapeString(xTitle))
+	fmt.Fprintf(&b, `<text x="2" y="12" class="note">%s</text><text x="%d" y="%d" class="note" text-anchor="end">%s</text>`, html.EscapeString(yTitle), right, bottom+36, html.EscapeString(xTitle))
 	for i, l := range lines {
 		class := fmt.Sprintf("c%d", i%9)
 		var d []string
@@ -139,7 +139,7 @@ func axes(xTitle, yTitle string, lines []line) string {
 		if len(d) > 1 {
 			fmt.Fprintf(&b, `<path d="%s" class="line %s"/>`, strings.Join(d, " "), class)
 		}
-		y := bottom + 44 + 18*i
+		y := bottom + 48 + 18*i
 		b.WriteString(mark(i, 10, float64(y)+5, class))
 		fmt.Fprintf(&b, `<text x="22" y="%d" class="label">%s</text>`, y+9, html.EscapeString(l.Label))
 	}
