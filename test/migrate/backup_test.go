@@ -191,9 +191,11 @@ func TestRequests(t *testing.T) {
 	require.LessOrEqual(t, r.Result.Requests, int64(puts)+5, "and nothing for each block")
 	require.InDelta(t, puts+7, float64(estimate.Requests["put"]), 2, "with five of the probe and two of the owner")
 
-	// Back: 20 requests for 256 MiB, 1 for each pack, and those of opening.
+	// Back: neighbours come together, in how many requests depends on how fast they are asked for. 401 blocks are never
+	// a tenth as many.
 	r = n.result(command("--to", "flatfs", "--path", "back")...)
-	require.LessOrEqual(t, r.Result.Requests, int64(25))
+	t.Logf("back: %d requests", r.Result.Requests)
+	require.LessOrEqual(t, r.Result.Requests, int64(40))
 	b, err := json.Marshal(r)
 	require.NoError(t, err)
 	require.Contains(t, string(b), `"Dollars":0.0000`)
