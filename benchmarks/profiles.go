@@ -22,9 +22,9 @@ type profile struct {
 // profiles are all profiles. Their sizes are such that a run takes, on two cores: seconds for smoke, under 15 minutes for short, hours for full.
 var profiles = []profile{
 	{
-		name: "short", what: "what `make bench` runs: seven stores, small sizes, under 15 minutes on two cores",
+		name: "short", what: "what `make bench` runs: six stores, small sizes, under 15 minutes on two cores",
 		samples: 5, dilation: 2,
-		stores:    []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs", "s3-packs-express", "tiered", "pebble"},
+		stores:    []string{"flatfs-efs", "efs-onezone-elastic", "go-ds-s3", "s3-packs", "tiered", "pebble"},
 		workloads: []string{"all"},
 		sizes: record.Sizes{
 			FileBytes: 8 << 20, TreeFiles: 16, GatewayFiles: 100, GatewayRequests: 12, GatewayClients: 64, Ranges: 4, Blocks: 16,
