@@ -22,7 +22,7 @@ race_packages := ./datastore/... ./internal/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
 # The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
 # the migrations that are killed for 6 minutes are `make test-kill`, the deployments
-# of the templates, for 8, `make test-templates`.
+# of the templates, for up to 13, `make test-templates`.
 process_packages := ./test/cluster ./test/e2e ./test/efs ./test/images ./test/node
 
 # How long `make fuzz` spends on each decoder.

@@ -12,6 +12,9 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
 )
 
+// ourFiles is the folder of the project's own compose.yaml.
+const ourFiles = "docker"
+
 func composeCommand() *cobra.Command {
 	d := &compose.Deployment{}
 	cmd := &cobra.Command{
@@ -25,7 +28,7 @@ published is on 127.0.0.1.`,
 		Args:    cobra.NoArgs,
 	}
 	f := cmd.PersistentFlags()
-	f.StringVar(&d.Files, "files", "docker", "folder of compose.yaml")
+	f.StringVar(&d.Files, "files", ourFiles, "folder of compose.yaml")
 	f.StringVar(&d.Dir, "dir", ".compose", "folder of secrets and certificates; made if need be")
 	f.StringVar(&d.Project, "project", "ipfs-aws", "name of the deployment, for Docker")
 	f.StringVar(&d.Version, "version", version.Version, "tag of the images")
@@ -50,7 +53,7 @@ func composeUpCommand(d *compose.Deployment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return welcome(cmd.OutOrStdout(), d.Dir, doors)
+			return welcome(cmd.OutOrStdout(), d, doors)
 		},
 	}
 }
@@ -84,7 +87,11 @@ func composePrepareCommand(d *compose.Deployment) *cobra.Command {
 }
 
 // welcome says what there is and what to try first.
-func welcome(w io.Writer, dir string, d *compose.Doors) error {
+func welcome(w io.Writer, of *compose.Deployment, d *compose.Doors) error {
+	dir, end := of.Dir, "make compose-down"
+	if of.Files != ourFiles {
+		end = fmt.Sprintf("local-cluster compose down --files %s --project %s", quote(of.Files), quote(of.Project))
+	}
 	curl := "curl --cacert " + quote(d.CA)
 	_, err := fmt.Fprintf(w, `
   gateway      %s
@@ -97,10 +104,11 @@ func welcome(w io.Writer, dir string, d *compose.Doors) error {
   watch the pins   %s -u "$(cat %s)" %s/pins
   fetch a file     %s %s/ipfs/CID
 
-  "make compose-down" ends everything; the next start goes on with the same data.
+  %s
+  ends everything; the next start goes on with the same data.
 
 `, d.Gateway, d.API, d.User, d.Password, d.CA,
-		curl, quote(credentialsFile(dir)), d.API, curl, quote(credentialsFile(dir)), d.API, curl, d.Gateway)
+		curl, quote(credentialsFile(dir)), d.API, curl, quote(credentialsFile(dir)), d.API, curl, d.Gateway, end)
 	return err
 }
 

@@ -1,10 +1,10 @@
 // Package peers lets bitswap know of peers that connect while a daemon starts.
 //
-// A node listens before its bitswap exists, and bitswap of boxo 0.40 learns of a peer
-// only when it connects: one that was there before is never asked for anything, and
-// never told anything, as long as the connection lasts. Nodes of a cluster are just
-// such peers, for they dial one that restarts again and again. Fixed upstream after
-// boxo 0.42 (ipfs/boxo#1201); then this goes.
+// A node listens before its bitswap exists, and the bitswap of boxo 0.40 learns of a
+// peer only when it connects: one that was there before is never asked for a block, as
+// long as the connection lasts. Nodes of a cluster are just such peers, for they dial
+// one that restarts again and again. Fixed upstream in July 2026 (ipfs/boxo#1201); this
+// goes with the kubo that has it, and its test says when.
 package peers
 
 import (

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	dssync "github.com/ipfs/go-datastore/sync"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 )
@@ -38,8 +40,11 @@ func TestAPeerThatIsEarlyIsAsked(t *testing.T) {
 	for _, again := range []bool{false, true} { // the first is upstream's fault: when that is gone, so may this package be
 		node, other := listening(t), listening(t)
 		exchange(t, other, b)
+		told := make(chan struct{}) // everybody is who is to be told of the connection
+		var once sync.Once
+		node.Network().Notify(&network.NotifyBundle{ConnectedF: func(network.Network, network.Conn) { once.Do(func() { close(told) }) }})
 		require.NoError(t, other.Connect(t.Context(), peer.AddrInfo{ID: node.ID(), Addrs: node.Addrs()}))
-		require.Eventually(t, func() bool { return len(node.Network().Peers()) == 1 }, time.Minute, time.Millisecond)
+		<-told
 		late := exchange(t, node)
 		patience := 2 * time.Second
 		if again {
