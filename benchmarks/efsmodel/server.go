@@ -166,10 +166,11 @@ func (s *server) rate(now time.Time, n int64) int64 {
 		elapsed := now.Sub(s.credited).Seconds() / s.dilation
 		s.credited = now
 		s.stats.Credits = min(s.stats.Credits+int64(elapsed*float64(baseline)), max(t.CreditBytes, InitialCredits))
-		if s.stats.Credits < n {
+		enough := s.stats.Credits >= n
+		s.stats.Credits -= n // what moves at the baseline takes what comes in meanwhile
+		if !enough {
 			return baseline
 		}
-		s.stats.Credits -= n
 		return max(burstBytes, t.StoredGiB*(burstBytes>>10))
 	default:
 		return elasticBytes

@@ -72,6 +72,17 @@ func TestBurstCredits(t *testing.T) {
 	require.InDelta(t, 1024*time.Millisecond, s.throughputFree.Sub(now), float64(5*time.Millisecond))
 }
 
+// Without credits a file system that is never idle gets its baseline and no more: what comes in meanwhile is used up.
+func TestCreditsDoNotComeInWhileTheBaselineIsUsed(t *testing.T) {
+	s := testServer(Throughput{Mode: "bursting"}, 1)
+	began := s.credited
+	for now := began; now.Sub(began) < time.Minute; now = s.throughputFree {
+		answered(s, now, Write, 1<<20)
+	}
+	require.InDelta(t, time.Minute, s.throughputFree.Sub(began), float64(time.Second))
+	require.EqualValues(t, 60, s.snapshot().Requests[Write])
+}
+
 func TestLimitOfRequests(t *testing.T) {
 	s := testServer(Throughput{Mode: "elastic"}, 1)
 	s.opts.LimitOps = true
