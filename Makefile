@@ -9,8 +9,9 @@ comma := ,
 VERSITYGW_VERSION   := v1.8.0
 STATICCHECK_VERSION := v0.8.2
 
-# One set of flags for builds and tests, so that they share one build cache:
-# kubo and ipfs-cluster take minutes to compile and are compiled once.
+# One Go and one set of flags for builds and tests, so that they share one build
+# cache: kubo and ipfs-cluster take minutes to compile and are compiled once.
+export GOTOOLCHAIN ?= $(shell sed -n 's/^toolchain //p' go.mod)
 export CGO_ENABLED := 0
 export GOFLAGS     := -trimpath
 pkg     := github.com/ipfs-aws/ipfs-aws/internal/version
@@ -18,12 +19,12 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 
 # Packages that import neither kubo nor ipfs-cluster run under the race
 # detector, which needs cgo and a second build of all they import.
-race_packages := ./datastore/... ./internal/... ./cmd/local-cluster/...
+race_packages := ./datastore/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
 # The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
 # the migrations that are killed for 6 minutes are `make test-kill`, the deployments
 # of the templates, for up to 13, `make test-templates`.
-process_packages := ./test/cluster ./test/e2e ./test/efs ./test/images ./test/node
+process_packages := ./test/e2e ./test/efs ./test/images ./test/node
 
 # How long `make fuzz` spends on each decoder.
 FUZZTIME ?= 30s
@@ -35,6 +36,7 @@ help: ## list the targets
 .PHONY: build
 build: bin/.versitygw-$(VERSITYGW_VERSION) ## build the binaries into bin/
 	go build -ldflags '$(ldflags)' -o bin/ ./cmd/...
+	cd cluster && go build -ldflags '$(ldflags)' -o ../bin/ ./cmd/...
 
 # versitygw is the real S3 server that `make run` and the tests talk to.
 bin/.versitygw-$(VERSITYGW_VERSION):
@@ -67,6 +69,7 @@ endif
 always:
 dist/bin/linux-%: always
 	GOOS=linux GOARCH=$* go build -ldflags '$(ldflags)' -o $@/ ./cmd/...
+	cd cluster && GOOS=linux GOARCH=$* go build -ldflags '$(ldflags)' -o ../$@/ ./cmd/...
 	GOOS=linux GOARCH=$* go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 	cp $(shell go env GOPATH)/bin/linux_$*/versitygw $@/
 
@@ -90,10 +93,13 @@ run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|fla
 test: build ## run everything: unit, conformance, fault and process-level tests
 	CGO_ENABLED=1 go test -race -timeout 30m -skip ConformanceOnServer $(race_packages)
 	go test -timeout 15m -run ConformanceOnServer ./datastore/s3ds -full
-	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|internal|test)/|/cmd/local-cluster')
+	cd internal && CGO_ENABLED=1 go test -race -timeout 10m ./...
+	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|test)/|/cmd/local-cluster')
+	cd cluster && go test -timeout 15m $$(cd cluster && go list ./... | grep -v /test)
 	cd docker && go test -timeout 10m ./...
 	$(MAKE) -C infra test
 	go test -timeout 25m -p 1 -v -skip TestTemplate $(process_packages)
+	cd cluster && go test -timeout 25m -v ./test
 	go test -timeout 10m -p 1 -short -v ./test/migrate ./test/s3
 
 .PHONY: test-bill
@@ -136,6 +142,8 @@ bench-readme: ## make the README's table and picture from benchmarks/results/ref
 .PHONY: test-quick
 test-quick: build ## run the short tests, without the race detector
 	go test -short -timeout 10m ./...
+	cd internal && go test -short -timeout 10m ./...
+	cd cluster && go test -short -timeout 10m ./...
 
 # Those that import the CDK take minutes to be looked at, and are compiled by their tests.
 infra_light := ./cmd/compose ./compose ./costs ./prices ./template
@@ -144,9 +152,9 @@ infra_light := ./cmd/compose ./compose ./costs ./prices ./template
 lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l cmd cluster datastore docker infra internal plugin test benchmarks 2>/dev/null); \
 	  test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
-	go vet ./... && cd docker && go vet ./...
+	for dir in . internal cluster docker; do (cd $$dir && go vet ./...) || exit 1; done
 	cd infra && go vet $(infra_light)
-	bin/staticcheck ./... && cd docker && ../bin/staticcheck ./...
+	for dir in . internal cluster docker; do (cd $$dir && $(CURDIR)/bin/staticcheck ./...) || exit 1; done
 	cd infra && ../bin/staticcheck $(infra_light)
 
 bin/.staticcheck-$(STATICCHECK_VERSION):

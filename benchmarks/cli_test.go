@@ -13,7 +13,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/report"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // Whatever is wrong is one line that says what would be right.

@@ -22,8 +22,8 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/pintracker/stateless"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
-	"github.com/ipfs-aws/ipfs-aws/cluster/spread"
 )
 
 // Where our defaults differ from ipfs-cluster's, for a cluster of a few peers

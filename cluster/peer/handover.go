@@ -11,7 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/ipfs-aws/ipfs-aws/cluster/commit"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/commit"
 )
 
 // handOverInterval is how often a peer is asked again. It has what was written

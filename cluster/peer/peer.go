@@ -22,17 +22,17 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
-	"github.com/ipfs-aws/ipfs-aws/cluster/catchup"
-	"github.com/ipfs-aws/ipfs-aws/cluster/commit"
-	"github.com/ipfs-aws/ipfs-aws/cluster/consensus"
-	"github.com/ipfs-aws/ipfs-aws/cluster/frontier"
-	"github.com/ipfs-aws/ipfs-aws/cluster/gate"
-	"github.com/ipfs-aws/ipfs-aws/cluster/health"
-	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/gate"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
-	"github.com/ipfs-aws/ipfs-aws/cluster/repair"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/catchup"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/commit"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/consensus"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/frontier"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/repair"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/store"
+	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
-	"github.com/ipfs-aws/ipfs-aws/cluster/store"
 )
 
 var logger = logging.Logger("cluster-aws")

@@ -7,10 +7,10 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/ipfs-aws/ipfs-aws/cluster/commit"
-	"github.com/ipfs-aws/ipfs-aws/cluster/rehome"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/commit"
+	"github.com/ipfs-aws/ipfs-aws/cluster/place/rehome"
+	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
-	"github.com/ipfs-aws/ipfs-aws/cluster/spread"
 )
 
 // mover is the cluster as package rehome sees it.

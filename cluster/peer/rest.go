@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
-	"github.com/ipfs-aws/ipfs-aws/cluster/gate"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 

@@ -16,10 +16,10 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/ipfs-aws/ipfs-aws/cluster/catchup"
-	"github.com/ipfs-aws/ipfs-aws/cluster/consensus"
-	"github.com/ipfs-aws/ipfs-aws/cluster/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/catchup"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/consensus"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 

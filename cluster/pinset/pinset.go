@@ -12,7 +12,7 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
 	"github.com/ipfs-cluster/ipfs-cluster/state"
 
-	"github.com/ipfs-aws/ipfs-aws/cluster/store"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/store"
 )
 
 // batchPins is how many pins an import commits at a time. A pin is some 200

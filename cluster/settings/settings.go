@@ -17,8 +17,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
-	"github.com/ipfs-aws/ipfs-aws/cluster/folder"
-	"github.com/ipfs-aws/ipfs-aws/cluster/identity"
+	"github.com/ipfs-aws/ipfs-aws/cluster/self/folder"
+	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
 	"github.com/ipfs-aws/ipfs-aws/internal/environ"
 )
 

@@ -20,9 +20,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
-	"github.com/ipfs-aws/ipfs-aws/internal/memlimit"
-	"github.com/ipfs-aws/ipfs-aws/internal/reap"
-	"github.com/ipfs-aws/ipfs-aws/internal/volume"
+	"github.com/ipfs-aws/ipfs-aws/internal/container"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
@@ -158,7 +156,7 @@ func prepareContainer(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Envi
 		return refused("container", err)
 	}
 	if os.Getpid() == 1 {
-		reap.Orphans(req.Context)
+		container.ReapOrphans(req.Context)
 	}
 	return req.Context.Err()
 }
@@ -181,7 +179,7 @@ func limitMemory(root string) error {
 		}
 		mapped = c.MappedMemory()
 	}
-	said, err := memlimit.Set(mapped)
+	said, err := container.SetMemoryLimit(mapped)
 	if err == nil && said != "" {
 		say("memory: %s", said)
 	}
@@ -288,5 +286,5 @@ func defaultHealthListener(req *cmds.Request, root string) {
 // usable reports whether this process may work in a repo folder, with the fix if
 // it may not.
 func usable(root string) error {
-	return volume.Usable(root, "config", "version", "datastore_spec", "repo.lock", "datastore", "blocks", "keystore", "s3ds")
+	return container.UsableVolume(root, "config", "version", "datastore_spec", "repo.lock", "datastore", "blocks", "keystore", "s3ds")
 }

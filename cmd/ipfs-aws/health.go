@@ -8,7 +8,7 @@ import (
 	"github.com/ipfs/kubo/core/commands"
 
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
-	"github.com/ipfs-aws/ipfs-aws/internal/healthcheck"
+	"github.com/ipfs-aws/ipfs-aws/internal/container"
 )
 
 // healthCmd asks the health listener of the node in the same container.
@@ -42,7 +42,7 @@ answers. It needs no credentials, and neither repo nor RPC.
 		if address == "" {
 			address = settings.DefaultHealthAddress
 		}
-		l := healthcheck.Listener{Address: address, Setting: settings.HealthAddress}
+		l := container.Listener{Address: address, Setting: settings.HealthAddress}
 		ask := l.Ready
 		if live, _ := req.Options["live"].(bool); live {
 			ask = l.Live

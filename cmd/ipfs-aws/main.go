@@ -21,13 +21,12 @@ import (
 
 	// An image has nothing but this program.
 
-	_ "github.com/ipfs-aws/ipfs-aws/internal/bare"
+	_ "github.com/ipfs-aws/ipfs-aws/internal/container"
 
 	// What kubo loads beside its own plugins.
 
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/health"
-	_ "github.com/ipfs-aws/ipfs-aws/plugin/peers"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/tiered"
 )

@@ -10,8 +10,9 @@ import (
 // binary by a stock kubo, which cannot open an s3 repo.
 var errUpdate = errors.New("update: this is ipfs-aws, and kubo's self-update would replace it by a stock kubo without its blockstores: install a newer ipfs-aws release or image instead")
 
-// replaceUpdate keeps the command's name, so that who types it is told, and
-// takes its effects away.
+// replaceUpdate keeps the command's name and explains there what to do instead.
+// `update clean` works as it does upstream: it removes what a stock kubo left in
+// the repo, and replaces nothing.
 func replaceUpdate(cmd *cmds.Command) {
 	cmd.Helptext = cmds.HelpText{
 		Tagline: "Not available: install a newer ipfs-aws release instead.",
@@ -23,7 +24,10 @@ its blockstores. See which release runs here:
 `,
 	}
 	cmd.Run = refuseUpdate
-	for _, sub := range cmd.Subcommands {
+	for name, sub := range cmd.Subcommands {
+		if name == "clean" {
+			continue
+		}
 		sub.PreRun, sub.Run = nil, refuseUpdate
 	}
 }

@@ -37,10 +37,11 @@ func versionInfo() *VersionInfo {
 	}
 }
 
-// versionLine is the one line that names the distribution and what is inside.
+// versionLine names the distribution and what is inside; a stock kubo daemon that
+// answered has no distribution.
 func versionLine(v *VersionInfo) string {
-	if v.Distribution == "" { // the daemon that answered is a stock kubo
-		return "ipfs version " + v.Version
+	if v.Distribution == "" {
+		return "stock kubo " + v.Version
 	}
 	return fmt.Sprintf("%s version %s (kubo %s, boxo %s, go-libp2p %s)", v.Distribution, v.DistributionVersion,
 		v.Version, strings.TrimPrefix(v.Upstream["boxo"], "v"), strings.TrimPrefix(v.Upstream["go-libp2p"], "v"))
@@ -53,7 +54,7 @@ func extendVersion(cmd *cmds.Command) {
 	cmd.Helptext.Tagline = "Show the version of ipfs-aws and of the kubo inside."
 	cmd.Helptext.ShortDescription = `
 Names the distribution and its upstream versions. --number, --commit and
---repo speak of kubo, as they do upstream.
+--repo speak of kubo, as they do upstream; so does the first line.
 
 Example:
 
@@ -75,8 +76,8 @@ func writeVersion(req *cmds.Request, w io.Writer, v *VersionInfo) error {
 	var err error
 	switch {
 	case set("all"):
-		_, err = fmt.Fprintf(w, "%s\nKubo version: %s\nRepo version: %s\nSystem version: %s\nGolang version: %s\n",
-			versionLine(v), number, v.Repo, v.System, v.Golang)
+		_, err = fmt.Fprintf(w, "Kubo version: %s\nRepo version: %s\nSystem version: %s\nGolang version: %s\n%s\n",
+			number, v.Repo, v.System, v.Golang, versionLine(v))
 		if err == nil && v.DistributionCommit != "" {
 			_, err = fmt.Fprintf(w, "Commit: %s\n", v.DistributionCommit)
 		}
@@ -84,8 +85,8 @@ func writeVersion(req *cmds.Request, w io.Writer, v *VersionInfo) error {
 		_, err = fmt.Fprintln(w, v.Repo)
 	case set("number"):
 		_, err = fmt.Fprintln(w, number)
-	default:
-		_, err = fmt.Fprintln(w, versionLine(v))
+	default: // tools match the first line with ^ipfs version
+		_, err = fmt.Fprintf(w, "ipfs version %s\n%s\n", number, versionLine(v))
 	}
 	return err
 }

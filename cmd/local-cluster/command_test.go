@@ -19,7 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/topology"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/topology"
 )
 
 // api is a cluster API that remembers what it was sent.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/compose"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/compose"
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
 )
 

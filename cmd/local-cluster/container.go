@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/healthcheck"
-	"github.com/ipfs-aws/ipfs-aws/internal/topology"
+	"github.com/ipfs-aws/ipfs-aws/internal/container"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/topology"
 )
 
 // holdCommand is what keeps the network of a task, which its two containers join, so
@@ -38,7 +38,7 @@ func healthCommand() *cobra.Command {
 		Example: "  local-cluster health --address 127.0.0.1:8083",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return healthcheck.Listener{Address: address, Setting: "--address"}.Ready(cmd.Context())
+			return container.Listener{Address: address, Setting: "--address"}.Ready(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&address, "address", "127.0.0.1:8083", "the edge's health listener")

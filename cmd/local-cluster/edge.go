@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/edge"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/edge"
 )
 
 func edgeCommand() *cobra.Command {

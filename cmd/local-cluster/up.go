@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/topology"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/topology"
 )
 
 const (

@@ -14,8 +14,8 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 func TestDrain(t *testing.T) {

@@ -20,10 +20,10 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // in has the store of a site opened in another layout.

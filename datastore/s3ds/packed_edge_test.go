@@ -19,9 +19,9 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 func TestPacksSettings(t *testing.T) {

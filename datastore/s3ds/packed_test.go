@@ -17,10 +17,10 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // packs is a small configuration of layout packs.

@@ -12,7 +12,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // TestQueryUnderRootDirectory: go-ds-s3 stopped after 1,000 keys, left the root on the keys, took the prefix for a string, and

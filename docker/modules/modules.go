@@ -16,6 +16,9 @@ import (
 	"golang.org/x/mod/module"
 )
 
+// repository is what the paths of this repository's modules begin with.
+const repository = "github.com/ipfs-aws/ipfs-aws/"
+
 // Module is one module of a binary.
 type Module struct {
 	// Path and Version are what was built, after replacements; the standard
@@ -96,6 +99,13 @@ func Read(binary string, c Cache) (*Binary, error) {
 	fill(&std, c.GoRoot, false)
 	b.Modules = append(b.Modules, std)
 	for _, dep := range info.Deps {
+		if dep.Replace != nil && dep.Replace.Version == "" {
+			// A folder replaces it: a module of this repository, under the main module's licence.
+			if !strings.HasPrefix(dep.Path, repository) {
+				return nil, fmt.Errorf("%s@%s was built from the folder %s, whose licence is not known", dep.Path, dep.Version, dep.Replace.Path)
+			}
+			continue
+		}
 		if dep.Replace != nil {
 			dep = dep.Replace
 		}

@@ -13,7 +13,7 @@ var Version = "0.1.0-dev"
 var Commit string
 
 // Dependency returns the version of a module that the binary was built with,
-// for example Dependency("github.com/ipfs/kubo") is "v0.42.0", and "unknown"
+// for example Dependency("github.com/ipfs/kubo") is "v0.43.1", and "unknown"
 // when the build carries no module information or the module is not in it.
 func Dependency(path string) string {
 	info, ok := debug.ReadBuildInfo()

@@ -24,7 +24,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/compose"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/compose"
 )
 
 // deployment is all of a compose file, under a name of its own.

@@ -46,10 +46,13 @@ var builtBefore = sync.OnceValue(func() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	out, err := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "-ldflags", "-s -w -X github.com/ipfs-aws/ipfs-aws/internal/version.Version=0.0.1-before",
-		"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws", "github.com/ipfs-aws/ipfs-aws/cmd/cluster-aws").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("build the programs: %w: %s", err, out)
+	for _, program := range []struct{ module, at string }{{top, "./cmd/ipfs-aws"}, {top + "/cluster", "./cmd/cluster-aws"}} {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/",
+			"-ldflags", "-s -w -X github.com/ipfs-aws/ipfs-aws/internal/version.Version=0.0.1-before", program.at)
+		cmd.Dir = program.module
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w: %s", program.at, err, out)
+		}
 	}
 	if err := build(dir, before, "ipfs-aws", "cluster-aws"); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // TestBackupAndRestore: beside a daemon and without one, brought up to date, and back into a new repo with all pins and

@@ -9,7 +9,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/metered"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // counted is how many requests a server has got since it was asked last, by operation.

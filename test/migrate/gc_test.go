@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
-	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 // TestGarbageCollectedWhileBlocksMove: what nothing needs is gone from both stores, and does not come back with what is copied after;

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // TestKilledAgainAndAgain: a repo moves from flatfs to S3, from there to EFS, to

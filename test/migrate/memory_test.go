@@ -14,7 +14,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/cars"
 	"github.com/ipfs-aws/ipfs-aws/datastore/migrate"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // memoryBound is what 100,000 blocks may need, in bytes of resident memory.

@@ -22,8 +22,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
-	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 func TestMain(m *testing.M) { s3test.Main(m) }

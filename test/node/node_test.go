@@ -19,7 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // binary is bin/ipfs-aws of this checkout.
@@ -185,15 +185,15 @@ func with(args []string, flag, value string) []string {
 
 func TestVersionNamesTheDistributionAndKeepsKubosShape(t *testing.T) {
 	n := newNode(t)
-	require.Regexp(t, `^ipfs-aws version \S+ \(kubo 0\.42\.0, boxo \S+, go-libp2p \S+\)$`, n.run("version"))
-	require.Equal(t, "0.42.0", n.run("version", "--number"))
+	require.Regexp(t, `^ipfs version 0\.43\.1\nipfs-aws version \S+ \(kubo 0\.43\.1, boxo \S+, go-libp2p \S+\)$`, n.run("version"))
+	require.Equal(t, "0.43.1", n.run("version", "--number"))
 
 	var v map[string]any
 	require.NoError(t, json.Unmarshal([]byte(n.run("version", "--enc=json")), &v))
 	for _, field := range []string{"Version", "Commit", "Repo", "System", "Golang"} {
 		require.Contains(t, v, field)
 	}
-	require.Equal(t, "0.42.0", v["Version"])
+	require.Equal(t, "0.43.1", v["Version"])
 	require.Equal(t, "ipfs-aws", v["Distribution"])
 }
 
@@ -288,7 +288,7 @@ func TestDaemonIdentifiesItselfAndSendsNoTelemetry(t *testing.T) {
 	n := newNode(t)
 	n.run("init", "--profile", "test")
 	d := n.daemon()
-	require.Regexp(t, `^kubo/0\.42\.0/ipfs-aws/\d+\.\d+\.\d+`, n.run("id", "-f", "<aver>"))
+	require.Regexp(t, `^kubo/0\.43\.1/ipfs-aws/\d+\.\d+\.\d+`, n.run("id", "-f", "<aver>"))
 	require.NoFileExists(t, filepath.Join(n.dir, "telemetry_uuid"), "kubo writes its telemetry id as soon as telemetry is on")
 	require.NoError(t, d.stop(syscall.SIGTERM))
 

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
-	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 // small settings make many packs of little data.

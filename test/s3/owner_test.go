@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
-	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 // refused starts a daemon that must not start, and returns what it said.

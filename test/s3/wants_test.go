@@ -16,7 +16,7 @@ import (
 	mh "github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/testnode"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 // wantsPerMessage is below the 1,024 wants that kubo keeps per peer.

@@ -20,7 +20,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 func TestMain(m *testing.M) { s3test.Main(m) }

@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/process"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/process"
 )
 
 // Keys of the local server. They open nothing else.

@@ -19,7 +19,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/process"
+	"github.com/ipfs-aws/ipfs-aws/internal/local/process"
 )
 
 // patience is how long a daemon may take to start or to end: far more than it needs on a busy machine.

@@ -84,7 +84,7 @@ never logged (the access key alone is told at a start, so that a rotation can be
 
 ## Keys of kubo's config
 
-` + "`" + ConfigPrefix + "`" + ` and a key of [kubo's config](https://github.com/ipfs/kubo/blob/v0.42.0/docs/config.md), with ` + "`_`" + ` for each dot, sets that key at every start:
+` + "`" + ConfigPrefix + "`" + ` and a key of [kubo's config](https://github.com/ipfs/kubo/blob/v0.43.1/docs/config.md), with ` + "`_`" + ` for each dot, sets that key at every start:
 
     IPFS_CONFIG_Datastore_StorageMax=500GB
     IPFS_CONFIG_Swarm_ConnMgr_HighWater=200

@@ -91,7 +91,7 @@ var table = []Setting{
 	{Variable: Blockstore, Flag: "blockstore", Meaning: "where blocks are kept: one file per block (`flatfs`), the same for a network file system (`efs`), or in a bucket (`s3`)",
 		Default: "the repo's; a new one: `init` makes `flatfs`, `container` makes `efs`", Accepted: "`flatfs`, `efs`, `s3`"},
 	{Variable: Profile, Meaning: "kubo's configuration profiles for a new repo, separated by commas; read by `container`", Default: "none",
-		Accepted: "[profiles](https://github.com/ipfs/kubo/blob/v0.42.0/docs/config.md#profiles) that leave the datastore alone", check: isProfiles},
+		Accepted: "[profiles](https://github.com/ipfs/kubo/blob/v0.43.1/docs/config.md#profiles) that leave the datastore alone", check: isProfiles},
 	{Variable: SwarmKey, Secret: true, Meaning: "the key of a private network; read by `container`, which also switches off what works in the public network only", Default: "the public network",
 		Accepted: "a libp2p key, version 1: three lines"},
 	{Variable: HealthAddress, Meaning: "where `/livez`, `/readyz` and `/metrics` are served; also `Plugins.Plugins.health.Config.Address`",

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	s3bucket "github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // A process that is told by these variables where the bucket is owns the prefix and asks Hold for each line that it reads.

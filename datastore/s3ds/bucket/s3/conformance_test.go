@@ -9,7 +9,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/buckettest"
 	s3bucket "github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 func TestMain(m *testing.M) {
