@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // TestThePeersFindEachOther starts three peers in every order, each one after
@@ -123,7 +124,7 @@ func ownNames(t *testing.T, all []*task) string {
 	probe := exec.Command("/bin/sh", "-c", mount, file, "true")
 	probe.SysProcAttr = attr
 	if out, err := probe.CombinedOutput(); err != nil {
-		t.Skipf("needs the right to mount a file in a namespace: %v: %s", err, out)
+		gate.Missing(t, gate.Root, fmt.Sprintf("no right to mount a file in a namespace: %v: %s", err, out))
 	}
 	var peers []string
 	for _, k := range all {

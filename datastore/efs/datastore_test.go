@@ -16,6 +16,8 @@ import (
 	dstest "github.com/ipfs/go-datastore/test"
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 var ctx = context.Background()
@@ -99,7 +101,7 @@ func leftovers(t *testing.T, dir string) []string {
 func TestConformance(t *testing.T) {
 	for _, shardFunc := range []string{"prefix/2", "suffix/3", "next-to-last/2"} {
 		t.Run(strings.ReplaceAll(shardFunc, "/", "-"), func(t *testing.T) {
-			cfg := testConfig(storeDir(t))
+			cfg := testConfig(memdir.New(t))
 			cfg.ShardFunc = flatfs.PREFIX + "v1/" + shardFunc
 			d, err := Open(cfg)
 			require.NoError(t, err)
@@ -116,7 +118,7 @@ func TestConformance(t *testing.T) {
 
 // The same suite with every key going to the store, encoded as kubo encodes CIDs.
 func TestConformanceOfEveryKey(t *testing.T) {
-	d := mustOpen(t, testConfig(storeDir(t)))
+	d := mustOpen(t, testConfig(memdir.New(t)))
 	dstest.SubtestAll(t, encodedKeys{d})
 }
 
@@ -177,7 +179,7 @@ func (b encodedBatch) Delete(ctx context.Context, k ds.Key) error {
 }
 
 func TestParallelWriters(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	d, err := Open(cfg)
 	require.NoError(t, err)
 	const writers, each = 16, 25

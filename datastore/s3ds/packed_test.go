@@ -20,6 +20,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -116,6 +117,7 @@ func TestPackedConformance(t *testing.T) {
 
 // TestPackedConformanceOnServer leaves out what TestConformanceOnServer leaves out, for the same reasons.
 func TestPackedConformanceOnServer(t *testing.T) {
+	gate.Plain(t, "thousands of requests")
 	count := dstest.ElemCount
 	t.Cleanup(func() { dstest.ElemCount = count })
 	dstest.ElemCount = 20
@@ -130,7 +132,7 @@ func TestPackedConformanceOnServer(t *testing.T) {
 	}
 	for _, f := range dstest.BasicSubtests {
 		name := funcName(f)
-		if name == "SubtestBasicSync" || name == "SubtestCombinations" {
+		if !onServer(name) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

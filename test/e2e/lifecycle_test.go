@@ -18,6 +18,9 @@ import (
 	"github.com/ipld/go-car/v2"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
 )
 
 // TestLifecycle takes one topology per blockstore through all that may happen
@@ -25,8 +28,8 @@ import (
 func TestLifecycle(t *testing.T) {
 	for _, blockstore := range []string{"s3", "efs", "flatfs"} {
 		t.Run(blockstore, func(t *testing.T) {
-			if testing.Short() && blockstore != "s3" {
-				t.Skip("-short runs s3 only")
+			if blockstore != "s3" {
+				gate.NotQuick(t, "it runs s3 only")
 			}
 			lifecycle(t, blockstore)
 		})
@@ -376,7 +379,7 @@ func checkFolderStays(t *testing.T, dir, blockstore string) {
 	}
 	before, err := exec.Command("find", dir, "-type", "f", "-not", "-name", "lock", "-printf", "%p %s %T@\n").Output()
 	require.NoError(t, err)
-	base := fmt.Sprint(freePorts(t))
+	base := fmt.Sprint(ports.TakeBlock(t))
 	refused(t, nil, []string{"--dir", dir, "--base-port", base, "--blockstore", other},
 		"keeps its blocks in "+blockstore+", not "+other, "nothing was changed", "--blockstore "+blockstore)
 	refused(t, nil, []string{"--dir", dir, "--base-port", base, "--blockstore", blockstore, "--tasks", "2"},

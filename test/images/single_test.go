@@ -4,13 +4,15 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 func TestTwoBuildsAreTheSameImage(t *testing.T) {
@@ -58,7 +60,7 @@ func TestAloneWithNothingButAVolume(t *testing.T) {
 
 	// A kill, in the middle of an add, and as often as one likes.
 	for range 3 {
-		adding := exec.Command("docker", "exec", "-i", s.name, "ipfs-aws", "add", "-Q", "--chunker=size-1024")
+		adding := proc.Command("docker", "exec", "-i", s.name, "ipfs-aws", "add", "-Q", "--chunker=size-1024")
 		adding.Stdin = random(64 << 20)
 		require.NoError(t, adding.Start())
 		docker(t, "kill", s.name)
@@ -79,13 +81,13 @@ func TestAVolumeOfSomebodyElseIsRefusedInOneLine(t *testing.T) {
 		foreign := t.TempDir()
 		require.NoError(t, os.Chmod(foreign, 0o755))
 		if info, err := os.Stat(foreign); os.Getuid() == 1000 || err != nil || info.Mode().Perm() != 0o755 {
-			t.Skip("the folders of this user are the container's own")
+			gate.Missing(t, gate.Root, "the folders of this user are the container's own")
 		}
 		args := []string{"run", "--rm", "--read-only", "--cap-drop=ALL", "-v", foreign + ":" + dir}
 		if image == "cluster-aws" {
 			args = append(args, "-e", "CLUSTER_PEERNAME=a", "-e", "CLUSTER_SECRET="+strings.Repeat("0a", 32))
 		}
-		out, err := exec.Command("docker", append(args, image+":"+current)...).CombinedOutput()
+		out, err := proc.Command("docker", append(args, image+":"+current)...).CombinedOutput()
 		require.Error(t, err)
 		said := strings.TrimSpace(string(out))
 		require.Contains(t, said, "chown -R 1000:1000 "+dir)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -183,7 +185,7 @@ func TestContainerMigratesTheRepo(t *testing.T) {
 
 func TestContainerOnAVolumeOfSomebodyElse(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		gate.Missing(t, gate.Root, "only root can act for other users")
 	}
 	n := newContainer(t)
 	n.dir = filepath.Join(os.TempDir(), fmt.Sprintf("ipfs-aws-volume-%d", os.Getpid()))
@@ -194,7 +196,7 @@ func TestContainerOnAVolumeOfSomebodyElse(t *testing.T) {
 		out := &strings.Builder{}
 		cmd := n.command(args...)
 		cmd.Stderr = out
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 		require.Error(t, cmd.Run())
 		return strings.TrimSpace(out.String())
 	}
@@ -230,11 +232,9 @@ func TestHealthCommand(t *testing.T) {
 	proxy := s3test.NewProxy(t, s.URL)
 	n := newContainer(t, "AWS_ACCESS_KEY_ID="+s3test.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3test.SecretKey,
 		"IPFS_BLOCKSTORE=s3", "IPFS_S3_BUCKET="+s.NewBucket(t), "IPFS_S3_REGION="+s3test.Region, "IPFS_S3_ENDPOINT="+proxy.URL, "IPFS_S3_SEAL_AGE=50ms")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	none := n.with("IPFS_HEALTH_ADDRESS=" + l.Addr().String())
-	require.Contains(t, none.fail("health"), "nothing answers at "+l.Addr().String())
+	free := ports.Address(t)
+	none := n.with("IPFS_HEALTH_ADDRESS=" + free)
+	require.Contains(t, none.fail("health"), "nothing answers at "+free)
 
 	d := n.container()
 	_, port, err := net.SplitHostPort(d.health)
@@ -260,7 +260,7 @@ func TestHealthCommand(t *testing.T) {
 	require.Contains(t, n.with("IPFS_HEALTH_ADDRESS="+strings.TrimPrefix(other.URL, "http://")).fail("health"), "another program listens there")
 
 	// The address may stand in the config.
-	fresh := newContainer(t, "IPFS_HEALTH_ADDRESS=", `IPFS_CONFIG_Plugins_Plugins_health_Config={"Address": "`+l.Addr().String()+`"}`)
+	fresh := newContainer(t, "IPFS_HEALTH_ADDRESS=", `IPFS_CONFIG_Plugins_Plugins_health_Config={"Address": "`+free+`"}`)
 	fresh.start("container")
 	require.Eventually(t, func() bool { return fresh.command("health").Run() == nil }, time.Minute, 50*time.Millisecond)
 }
