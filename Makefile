@@ -21,7 +21,7 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 # and a second build of all they import.
 race_packages := ./datastore/... ./cmd/local-cluster/...
 # Their tests that run without it: gate.PlainTests, where it says why.
-plain_tests := Conformance|RequestsOfPacks|FlippedBits|EveryErrorInEveryOperation
+plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds
 # `make lint` has vetted what they test.
 gotest := go test -vet=off
 # With TEST_FULL=1 all rounds are run: `make test-full`.

@@ -134,6 +134,7 @@ func addAll(t *testing.T, p *Packed, seed byte, batches int) (stored []mh.Multih
 // fail, clearly, and what was acknowledged goes out when it is back.
 func TestMemoryOf64AddsAndABucketThatTakes2s(t *testing.T) {
 	gate.NotQuick(t, "takes the bucket's time: 15 s")
+	gate.Plain(t, "the race detector multiplies memory")
 	// With durability "bucket" a batch takes the time of a request; the journal takes what fits into it at once.
 	for durability, batches := range map[string]int{DurableInJournal: 8, DurableInBucket: 2} {
 		t.Run(durability, func(t *testing.T) {

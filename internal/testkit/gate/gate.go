@@ -77,7 +77,7 @@ func Rounds(quick, change, full int) int {
 // PlainTests matches the tests that run without the race detector: go-datastore's suite, of which
 // the largest part is not registered with it, and what compares much data and shares none of it
 // between goroutines. `make test` runs them in a stage of their own; a test holds the Makefile to it.
-const PlainTests = "Conformance|RequestsOfPacks|FlippedBits|EveryErrorInEveryOperation"
+const PlainTests = "Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds"
 
 var plainTests = regexp.MustCompile(PlainTests)
 
