@@ -32,7 +32,7 @@ FUZZTIME ?= $(if $(filter 1,$(TEST_FULL)),2m,30s)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: bin/.versitygw-$(VERSITYGW_VERSION) ## build the binaries into bin/
