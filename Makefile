@@ -130,7 +130,7 @@ test-process: build
 test-process-node:
 	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs
 test-process-cluster:
-	cd cluster && $(gotest) -timeout $(patience) -v ./test
+	cd cluster && $(gotest) -timeout $(patience) -parallel 3 -v ./test
 	$(gotest) -timeout $(patience) -v ./test/migrate
 
 .PHONY: test-images

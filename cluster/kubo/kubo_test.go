@@ -88,5 +88,5 @@ func TestARestartShowsInTheConnection(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, connected, err := c.Version(context.Background())
 		return err == nil && connected
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }

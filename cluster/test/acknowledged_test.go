@@ -36,6 +36,7 @@ const perPin = 100 * time.Millisecond
 // killed at once; in every second round their nodes die with them.
 // CLUSTER_TEST_ROUNDS=20 with CLUSTER_TEST_PINS=2000 is the long form.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
+	t.Parallel()
 	rounds := scale(t, "CLUSTER_TEST_ROUNDS", gate.Rounds(2, 2, 10))
 	perRound := scale(t, "CLUSTER_TEST_PINS", gate.Rounds(40, 40, 200))
 	random := gate.Random(t)

@@ -208,6 +208,7 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 
 // TestAnAddSaysWhoDoesNotHoldIt kills a node whose sidecar lives on.
 func TestAnAddSaysWhoDoesNotHoldIt(t *testing.T) {
+	t.Parallel()
 	all := tasks(t, options{names: three()})
 	for _, k := range all {
 		k.start()

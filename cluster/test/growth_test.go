@@ -38,6 +38,7 @@ func rawCID(t testing.TB, text string) string {
 // it measures is the sidecar. CLUSTER_TEST_GROWTH_PINS=100000 is the long form,
 // whose figures are in docs/cluster.md.
 func TestGrowth(t *testing.T) {
+	t.Parallel()
 	pins := scale(t, "CLUSTER_TEST_GROWTH_PINS", gate.Rounds(200, 300, 10_000))
 	clients := scale(t, "CLUSTER_TEST_GROWTH_CLIENTS", 48)
 	all := tasks(t, options{names: three(), standIn: true})

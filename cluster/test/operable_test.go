@@ -35,6 +35,7 @@ func run(t testing.TB, env []string, program string, args ...string) (stdout, st
 // TestOperable works with one task as an operator does: with ctl in the
 // sidecar's environment, with `ipfs pin remote`, and with an export.
 func TestOperable(t *testing.T) {
+	t.Parallel()
 	k := tasks(t, options{names: []string{"task-1"}, settings: func(string) map[string]string {
 		return map[string]string{"CLUSTER_PINSVCAPI_ENABLED": "true"}
 	}})[0]

@@ -15,11 +15,11 @@ import (
 	"github.com/ipfs/kubo/core/commands"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks" // where adds decorates
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/efs"    // the datastore type efsds
-	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 // beKubo makes this program kubo: the stock one, or ours.

@@ -171,9 +171,8 @@ func TestContainerMigratesTheRepo(t *testing.T) {
 	require.Equal(t, "18", strings.TrimSpace(string(b)))
 
 	at("15")
-	down := httptest.NewServer(http.NotFoundHandler())
-	down.Close()
-	line := n.with("HTTPS_PROXY="+down.URL, "HTTP_PROXY="+down.URL).fail("container")
+	down := "http://" + ports.Address(t)
+	line := n.with("HTTPS_PROXY="+down, "HTTP_PROXY="+down).fail("container")
 	require.Contains(t, line, "has version 15, and the migrations to version 16 could not be fetched or run")
 	require.Contains(t, line, "give this container a way out to the network for one start")
 
