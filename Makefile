@@ -85,6 +85,17 @@ compose-up: ## start the deployment in containers, with HTTPS (BLOCKSTORE=s3|efs
 compose-down: ## end it; the data stays in its volumes (bin/local-cluster compose down --volumes removes it)
 	bin/local-cluster compose down --dir $(COMPOSE_DIR) --blockstore $(BLOCKSTORE) --version '$(VERSION)'
 
+# The release before this one, which the tests of upgrades start from.
+FORMER := 3cdc8d681dff
+.PHONY: former
+former: bin/former/.$(FORMER) ## build the release before this one into bin/former (a clone with its history is needed)
+bin/former/.$(FORMER):
+	rm -rf bin/former && mkdir -p bin/former/src
+	git archive $(FORMER) | tar -x -C bin/former/src
+	cd bin/former/src && go build -ldflags '-s -w' -o .. ./cmd/ipfs-aws ./cmd/cluster-aws
+	rm -rf bin/former/src
+	touch $@
+
 .PHONY: run
 run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|flatfs)
 	exec bin/local-cluster up --dir $(DIR) --blockstore $(BLOCKSTORE)

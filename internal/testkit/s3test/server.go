@@ -8,7 +8,6 @@ package s3test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -136,19 +135,15 @@ func binary() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
+	for at := dir; ; at = filepath.Dir(at) { // a module of the repository may be below its top
+		bin := filepath.Join(at, "bin", "versitygw")
+		if _, err := os.Stat(bin); err == nil {
+			return bin, nil
 		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("no go.mod above the working directory")
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("no S3 server to test with: there is no bin/versitygw in %s or above: run `make build`, or set VERSITYGW_BIN", dir)
 		}
 	}
-	bin := filepath.Join(dir, "bin", "versitygw")
-	if _, err := os.Stat(bin); err != nil {
-		return "", fmt.Errorf("no S3 server to test with: run \"make build\", or set VERSITYGW_BIN: %w", err)
-	}
-	return bin, nil
 }
 
 // buffer is a bytes.Buffer that a process writes while a test reads.
