@@ -84,6 +84,7 @@ func TestAFormerRepoOpens(t *testing.T) {
 	for name, store := range map[string]func(t *testing.T) []string{
 		"flatfs": func(*testing.T) []string { return []string{"--blockstore", "flatfs"} },
 		"efs":    func(*testing.T) []string { return []string{"--blockstore", "efs"} },
+		"tiered": func(*testing.T) []string { return []string{"--blockstore", "efs"} }, // and a bucket behind it
 		"packs":  func(t *testing.T) []string { return inBucket(server, server.NewBucket(t)) },
 		"objects": func(t *testing.T) []string {
 			return append(inBucket(server, server.NewBucket(t)), "--layout", "objects")
@@ -95,6 +96,9 @@ func TestAFormerRepoOpens(t *testing.T) {
 				random := rand.NewChaCha8(seed)
 				n := testnode.New(t, old)
 				n.Run(append([]string{"init", "--profile", "test"}, store(t)...)...)
+				if name == "tiered" {
+					tier(n, server, server.NewBucket(t))
+				}
 				require.Contains(t, n.Run("version"), "kubo 0.42.0")
 				c := &content{pinned: map[string][]byte{}, files: map[string][]byte{}, key: n.Run("key", "gen", "site")}
 				n.Start()
@@ -131,4 +135,22 @@ func TestAFormerRepoOpens(t *testing.T) {
 
 func inBucket(s *s3test.Server, bucket string) []string {
 	return strings.Fields("--blockstore s3 --bucket " + bucket + " --region " + s3test.Region + " --endpoint " + s.URL + " --prefix node")
+}
+
+// tier puts the blocks of a new repo into a folder in front of a bucket.
+func tier(n *testnode.Node, s *s3test.Server, bucket string) {
+	n.T.Helper()
+	spec := fmt.Sprintf(`{"type": "mount", "mounts": [
+		{"mountpoint": "/blocks", "type": "tiered", "promote": true,
+		 "hot": {"type": "efsds", "path": %q, "shardFunc": "/repo/flatfs/shard/v1/next-to-last/2"},
+		 "cold": {"type": "s3ds", "layout": "packs", "region": %q, "bucket": %q, "rootDirectory": "node", "regionEndpoint": %q}},
+		{"mountpoint": "/", "type": "levelds", "path": "datastore", "compression": "none"}]}`,
+		filepath.Join(n.T.TempDir(), "hot"), s3test.Region, bucket, s.URL)
+	n.Run("config", "--json", "Datastore.Spec", spec)
+	conf, err := os.ReadFile(filepath.Join(n.Dir, "config"))
+	require.NoError(n.T, err)
+	file := filepath.Join(n.T.TempDir(), "config")
+	require.NoError(n.T, os.WriteFile(file, conf, 0o600))
+	require.NoError(n.T, os.RemoveAll(n.Dir)) // nothing is in it yet
+	n.Run("init", file)
 }
