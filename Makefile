@@ -86,6 +86,17 @@ compose-up: ## start the deployment in containers, with HTTPS (BLOCKSTORE=s3|efs
 compose-down: ## end it; the data stays in its volumes (bin/local-cluster compose down --volumes removes it)
 	bin/local-cluster compose down --dir $(COMPOSE_DIR) --blockstore $(BLOCKSTORE) --version '$(VERSION)'
 
+# The release before this one, which the tests of upgrades start from.
+FORMER := 3cdc8d681dff
+.PHONY: former
+former: bin/former/.$(FORMER) ## build the release before this one into bin/former (a clone with its history is needed)
+bin/former/.$(FORMER):
+	rm -rf bin/former && mkdir -p bin/former/src
+	git archive $(FORMER) | tar -x -C bin/former/src
+	cd bin/former/src && go build -ldflags '-s -w' -o .. ./cmd/ipfs-aws ./cmd/cluster-aws
+	rm -rf bin/former/src
+	touch $@
+
 .PHONY: run
 run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|flatfs)
 	exec bin/local-cluster up --dir $(DIR) --blockstore $(BLOCKSTORE)
@@ -100,7 +111,7 @@ test: ## run what a change has to pass: unit, conformance, fault and process-lev
 .PHONY: test-full
 test-full: export TEST_FULL := 1
 test-full: ## run every test with all its rounds, every template and long fuzzing: hours, what runs every night
-	@exec .ci/stages $(stages) test-templates bench-smoke fuzz
+	@exec .ci/stages former $(stages) test-upgrade test-templates bench-smoke fuzz
 
 .PHONY: test-race
 test-race: build
@@ -140,6 +151,10 @@ test-images: build ## build the images and run them: alone, as a deployment, on 
 .PHONY: test-templates
 test-templates: build ## run the task definitions of infra/templates as containers, and stop, kill and cut them off
 	$(gotest) -timeout $(patience) -v -run TestTemplate ./test/images
+
+.PHONY: test-upgrade
+test-upgrade: build former ## let this release go on with repos of the former one
+	TEST_FULL=1 $(gotest) -timeout 1h -v ./test/upgrade
 
 .PHONY: test-bill
 test-bill: build ## count every row of the S3 bill, with go-ds-s3 doing the same work

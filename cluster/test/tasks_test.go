@@ -128,6 +128,7 @@ type options struct {
 	settings func(name string) map[string]string        // more settings for the sidecars
 	node     func(name string) (initArgs, env []string) // how to initialise the nodes
 	standIn  bool                                       // do not run IPFS nodes, but stand-ins for them
+	programs string                                     // the folder of other programs than those of this checkout
 }
 
 func three() []string { return []string{"task-1", "task-2", "task-3"} }
@@ -168,7 +169,13 @@ func tasks(t testing.TB, o options) []*task {
 				k.settings[name] = value
 			}
 		}
-		k.sidecar = &process{t: t, path: binary(t, "cluster-aws"), args: []string{"daemon"}, log: filepath.Join(k.dir, "cluster.log"), group: taskProcessors(t, k.name)}
+		program := func(name string) string {
+			if o.programs != "" {
+				return filepath.Join(o.programs, name)
+			}
+			return binary(t, name)
+		}
+		k.sidecar = &process{t: t, path: program("cluster-aws"), args: []string{"daemon"}, log: filepath.Join(k.dir, "cluster.log"), group: taskProcessors(t, k.name)}
 		if o.standIn {
 			serveStandIn(t, strings.TrimPrefix(k.rpc, "http://"))
 		} else {
@@ -176,7 +183,7 @@ func tasks(t testing.TB, o options) []*task {
 			if o.node != nil {
 				args, env = o.node(k.name)
 			}
-			k.makeNode(args, env)
+			k.makeNode(program("ipfs-aws"), args, env)
 			k.node.group = k.sidecar.group
 		}
 		t.Cleanup(func() {
@@ -199,10 +206,10 @@ func multiaddress(url string) string {
 }
 
 // makeNode initialises a private node that listens on loopback only.
-func (k *task) makeNode(args, env []string) {
+func (k *task) makeNode(program string, args, env []string) {
 	env = append([]string{"IPFS_PATH=" + filepath.Join(k.dir, "ipfs"), "AWS_EC2_METADATA_DISABLED=true"}, env...)
 	run := func(args ...string) {
-		cmd := proc.Command(binary(k.t, "ipfs-aws"), args...)
+		cmd := proc.Command(program, args...)
 		cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}, env...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(k.t, err, string(out))
@@ -211,7 +218,7 @@ func (k *task) makeNode(args, env []string) {
 	run("config", "Addresses.API", multiaddress(k.rpc))
 	run("config", "--json", "Addresses.Swarm", fmt.Sprintf(`["/ip4/127.0.0.1/tcp/%d"]`, ports.Take(k.t)))
 	run("config", "--json", "Addresses.Gateway", "[]")
-	k.node = &process{t: k.t, path: binary(k.t, "ipfs-aws"), args: []string{"daemon"}, env: env, log: filepath.Join(k.dir, "ipfs.log")}
+	k.node = &process{t: k.t, path: program, args: []string{"daemon"}, env: env, log: filepath.Join(k.dir, "ipfs.log")}
 }
 
 // start starts what does not run.

@@ -256,3 +256,21 @@ func configBlocksStore(cfg map[string]any) map[string]any {
 	spec, _ := ds["Spec"].(map[string]any)
 	return settings.BlocksStore(spec)
 }
+
+// configValue is one value in the config of a repo, or nil.
+func configValue(root string, path ...string) any {
+	var at any
+	conf, err := settings.ReadConfig(root)
+	if err != nil {
+		return nil
+	}
+	at = conf
+	for _, key := range path {
+		m, ok := at.(map[string]any)
+		if !ok {
+			return nil
+		}
+		at = m[key]
+	}
+	return at
+}

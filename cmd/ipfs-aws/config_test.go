@@ -121,26 +121,6 @@ func TestCheckProfileAllowsTheDatastoreTheRepoHas(t *testing.T) {
 	require.Error(t, checkProfile(root, "flatfs"))
 }
 
-func TestTelemetryIsOffUnlessSwitchedOn(t *testing.T) {
-	root := t.TempDir()
-	write := func(mode string) {
-		c := `{"Plugins":{"Plugins":{"telemetry":{"Config":{"Mode":"` + mode + `"}}}}}`
-		require.NoError(t, os.WriteFile(filepath.Join(root, "config"), []byte(c), 0o600))
-	}
-	t.Setenv(telemetryEnv, "")
-	defaultTelemetryOff(root) // no repo yet
-	require.Equal(t, "off", os.Getenv(telemetryEnv))
-
-	t.Setenv(telemetryEnv, "")
-	write("on")
-	defaultTelemetryOff(root)
-	require.Empty(t, os.Getenv(telemetryEnv), "the config decides")
-
-	t.Setenv(telemetryEnv, "auto")
-	defaultTelemetryOff(root)
-	require.Equal(t, "auto", os.Getenv(telemetryEnv))
-}
-
 func TestClaimFolderUndoesOnlyWhatInitMade(t *testing.T) {
 	base := t.TempDir()
 

@@ -58,8 +58,7 @@ func extendCommands() {
 	explainMismatch(kubo.Root, map[*cmds.Command]bool{})
 }
 
-// buildEnv is kubo's own, but telemetry is off unless the environment or the
-// repo's config switches it on.
+// buildEnv is kubo's own, after the settings have been applied to the repo.
 func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) {
 	root, err := repoRoot(req)
 	if err != nil {
@@ -77,7 +76,6 @@ func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) 
 	if err := loadSettings(req, root); err != nil {
 		return nil, err
 	}
-	defaultTelemetryOff(root)
 	defaultHealthListener(req, root)
 	jsonAsEncoding(req)
 	return kubo.BuildDefaultEnv(ctx, req)

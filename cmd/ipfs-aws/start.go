@@ -198,7 +198,7 @@ func explainMismatch(cmd *cmds.Command, seen map[*cmds.Command]bool) {
 	run := cmd.Run
 	cmd.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {
 		err := run(req, res, env)
-		if err == nil || !strings.Contains(err.Error(), "does not match what is on disk") {
+		if err == nil || !strings.Contains(err.Error(), "does not match the repo's datastore_spec file") {
 			return err
 		}
 		root, rerr := repoRoot(req)

@@ -122,7 +122,7 @@ func TestContainerAppliesKeysOfKubosConfig(t *testing.T) {
 	n := newContainer(t)
 	require.NoError(t, n.container().stop(syscall.SIGTERM))
 
-	n = n.with("IPFS_CONFIG_Swarm_ConnMgr_HighWater=33", `IPFS_CONFIG_JSON={"Gateway":{"NoFetch":true}}`, "IPFS_CONFIG_Plugins_Plugins_telemetry_Config_Mode=auto")
+	n = n.with("IPFS_CONFIG_Swarm_ConnMgr_HighWater=33", `IPFS_CONFIG_JSON={"Gateway":{"NoFetch":true}}`, "IPFS_CONFIG_Plugins_Plugins_telemetry_Config_Endpoint=http://127.0.0.1:1")
 	d := n.container()
 	require.Equal(t, "33", n.value("Swarm.ConnMgr.HighWater"))
 	require.Equal(t, "true", n.value("Gateway.NoFetch"))

@@ -292,7 +292,7 @@ func TestDaemonIdentifiesItselfAndSendsNoTelemetry(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(n.dir, "telemetry_uuid"), "kubo writes its telemetry id as soon as telemetry is on")
 	require.NoError(t, d.stop(syscall.SIGTERM))
 
-	n.env = append(n.env, "IPFS_TELEMETRY=auto")
+	n.env = append(n.env, `IPFS_CONFIG_Plugins_Plugins_telemetry_Config_Endpoint=http://127.0.0.1:1`)
 	n.daemon()
 	require.FileExists(t, filepath.Join(n.dir, "telemetry_uuid"), "and it can be switched on")
 }

@@ -171,7 +171,7 @@ func TestAMismatchIsToldInWords(t *testing.T) {
 	for _, args := range [][]string{{"daemon"}, {"cat", "bafkqaaa"}, {"config", "Addresses.API"}, {"datastore", "stat"}, {"pin", "ls"}} {
 		line := n.fail(args...)
 		require.Contains(t, line, want, args)
-		require.NotContains(t, line, "does not match what is on disk", args)
+		require.NotContains(t, line, "does not match the repo's datastore_spec file", args)
 	}
 	// And what it says helps.
 	d := n.with("IPFS_BLOCKSTORE=efs").daemon()

@@ -96,7 +96,7 @@ var table = []Setting{
 		Accepted: "a libp2p key, version 1: three lines"},
 	{Variable: HealthAddress, Meaning: "where `/livez`, `/readyz` and `/metrics` are served; also `Plugins.Plugins.health.Config.Address`",
 		Default: "none; `container`: `" + DefaultHealthAddress + "`", Accepted: "`host:port`", check: environ.IsHostPort},
-	{Variable: "IPFS_TELEMETRY", Meaning: "kubo's telemetry; also `Plugins.Plugins.telemetry.Config.Mode`", Default: "`off` (kubo: on)", Accepted: "`on`, `auto`, `off`",
+	{Variable: "IPFS_TELEMETRY", Meaning: "kubo's telemetry; also `Plugins.Plugins.telemetry.Config.Mode`", Default: "`auto`: on only with `Plugins.Plugins.telemetry.Config.Endpoint`", Accepted: "`on`, `auto`, `off`",
 		check: environ.IsOneOf("on", "auto", "off")},
 	{Variable: "IPFS_WAIT_REPO_LOCK", Meaning: "how long to wait for another process to leave the repo", Default: "not at all", Accepted: "a duration; `0` for ever", check: environ.IsDuration},
 	{Variable: "IPFS_LOGGING", Meaning: "level of the log, as `GOLOG_LOG_LEVEL`, which wins", Default: "`error`", Accepted: "`debug`, `info`, `warn`, `error`, …", check: isLogLevel},

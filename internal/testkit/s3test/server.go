@@ -124,13 +124,13 @@ func binary() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for at := dir; ; at = filepath.Dir(at) { // a module below the top has no bin of its own
+	for at := dir; ; at = filepath.Dir(at) { // a module of the repository may be below its top
 		bin := filepath.Join(at, "bin", "versitygw")
 		if _, err := os.Stat(bin); err == nil {
 			return bin, nil
 		}
 		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("no S3 server to test with, there is no bin/versitygw above %s: run \"make build\", or set VERSITYGW_BIN", dir)
+			return "", fmt.Errorf("no S3 server to test with: there is no bin/versitygw in %s or above: run `make build`, or set VERSITYGW_BIN", dir)
 		}
 	}
 }
