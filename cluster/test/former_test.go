@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // former is the folder of the programs of the release before this one.

@@ -14,9 +14,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
-	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 func TestMain(m *testing.M) { s3test.Main(m) }
