@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 var ctx = context.Background()
@@ -101,6 +102,9 @@ func leftovers(t *testing.T, dir string) []string {
 func TestConformance(t *testing.T) {
 	for _, shardFunc := range []string{"prefix/2", "suffix/3", "next-to-last/2"} {
 		t.Run(strings.ReplaceAll(shardFunc, "/", "-"), func(t *testing.T) {
+			if shardFunc != "next-to-last/2" { // kubo's
+				gate.Long(t, "the folders alone differ")
+			}
 			cfg := testConfig(memdir.New(t))
 			cfg.ShardFunc = flatfs.PREFIX + "v1/" + shardFunc
 			d, err := Open(cfg)

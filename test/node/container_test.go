@@ -102,9 +102,11 @@ func TestContainerKilledWhileItMakesTheRepo(t *testing.T) {
 	}
 }
 
-// The same with a real process, killed as soon as a file is there.
+// The same with a real process, killed as soon as a file is there: at some of them with every change.
 func TestContainerKilledAtEachStepOfItsFirstStart(t *testing.T) {
-	for _, name := range []string{".ipfs-aws-init", "config", "datastore_spec", "version", "blocks", "datastore", "keystore", "api"} {
+	steps := []string{".ipfs-aws-init", "config", "datastore_spec", "version", "blocks", "datastore", "keystore", "api"}
+	gate.Random(t).Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
+	for _, name := range steps[:gate.Rounds(1, 3, len(steps))] {
 		n := newContainer(t)
 		d := n.start("container")
 		require.Eventually(t, func() bool {
