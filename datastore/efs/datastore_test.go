@@ -17,8 +17,8 @@ import (
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 var ctx = context.Background()
