@@ -81,12 +81,14 @@ const PlainTests = "Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperatio
 
 var plainTests = regexp.MustCompile(PlainTests)
 
-// Plain skips a test under the race detector. It fails if the stage without would leave the test out.
+// Plain skips a test under the race detector, and with -short. It fails if the stage without would
+// leave the test out.
 func Plain(t testing.TB, why string) {
 	t.Helper()
 	if !plainTests.MatchString(t.Name()) {
 		t.Fatalf("%s would not run at all: its name is not in gate.PlainTests", t.Name())
 	}
+	NotQuick(t, why)
 	if race {
 		t.Skipf("SKIPPED, runs without the race detector (make test-conformance): %s", why)
 	}
