@@ -102,7 +102,7 @@ run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|fla
 	exec bin/local-cluster up --dir $(DIR) --blockstore $(BLOCKSTORE)
 
 # The stages of `make test`. Each is a target; `make test` says at its end what time each took.
-stages := build test-race test-conformance test-unit test-infra test-process test-images
+stages := build test-race test-conformance test-unit test-process test-containers
 
 .PHONY: test
 test: ## run what a change has to pass: unit, conformance, fault and process-level tests
@@ -128,29 +128,32 @@ test-unit: build
 	cd cluster && $(gotest) -timeout $(patience) $$(go list ./... | grep -v /test)
 	cd docker && $(gotest) -timeout $(patience) ./...
 
-.PHONY: test-infra
-test-infra: build
-	$(MAKE) -C infra test
-
-# Two chains of packages that start many processes side by side: each waits for its processes more
-# than it works. What test/s3 counts depends on when packs are full, so it runs alone.
-.PHONY: test-process test-process-node test-process-cluster
+# Chains of packages that start many processes, side by side: they wait for those more than they work.
+process_chains := test-process-node test-process-cluster test-process-migrate
+.PHONY: test-process $(process_chains)
 test-process: build
-	$(MAKE) --no-print-directory -j2 -Otarget test-process-node test-process-cluster
-	$(gotest) -timeout $(patience) -v ./test/s3
+	$(MAKE) --no-print-directory -j3 -Otarget $(process_chains)
 test-process-node:
 	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs
 test-process-cluster:
 	cd cluster && $(gotest) -timeout $(patience) -parallel 3 -v ./test
+	$(gotest) -timeout $(patience) -v ./test/s3
+test-process-migrate:
 	$(gotest) -timeout $(patience) -v ./test/migrate
 
-.PHONY: test-images
-test-images: build ## build the images and run them: alone, as a deployment, on volumes
-	$(gotest) -timeout $(patience) -v -skip TestTemplate ./test/images
+# So do images and what belongs to AWS.
+.PHONY: test-containers test-images test-infra
+test-containers: build
+	$(MAKE) --no-print-directory -j2 -Otarget test-images test-infra
+deployments := TestDeployment$$$$|TestTemplate
+test-images: ## build the images and run them, alone and together (`make build` first)
+	$(gotest) -timeout $(patience) -v -skip '$(deployments)' ./test/images
+test-infra:
+	$(MAKE) -C infra test
 
 .PHONY: test-templates
-test-templates: build ## run the task definitions of infra/templates as containers, and stop, kill and cut them off
-	$(gotest) -timeout $(patience) -v -run TestTemplate ./test/images
+test-templates: build ## upgrade the deployment of docker/compose.yaml task by task; stop, kill and cut off that of a template
+	$(gotest) -timeout $(patience) -v -run '$(deployments)' ./test/images
 
 .PHONY: test-upgrade
 test-upgrade: build former ## let this release go on with repos of the former one

@@ -284,7 +284,7 @@ func (n *node) phase() string {
 // what was acknowledged, and in the end it has moved.
 func TestOnlineKilled(t *testing.T) {
 	t.Parallel()
-	kills := gate.Rounds(2, 3, 8)
+	kills := gate.Rounds(1, 2, 8)
 	s := s3test.Start(t)
 	for name, c := range map[string]struct {
 		init, to func(bucket string) []string

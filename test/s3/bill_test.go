@@ -94,7 +94,7 @@ func count(lines []string) counts {
 // what the golden file says as well.
 type row struct {
 	name   string
-	short  bool // also with -short
+	short  bool // with every change
 	varies bool
 	limit  func(counts) bool
 }
@@ -120,7 +120,7 @@ var rows = []row{
 }
 
 // brief leaves out the rows that take long.
-func brief() bool { return testing.Short() && !gate.Full() }
+func brief() bool { return !*update && !gate.Full() }
 
 // side does the work with one of the two programs.
 type side struct {
@@ -206,7 +206,7 @@ func (s *side) address() string {
 func idleTime(t *testing.T) time.Duration {
 	v := os.Getenv("S3BILL_IDLE")
 	if v == "" {
-		return time.Duration(gate.Rounds(15, 15, 60)) * time.Second
+		return time.Minute
 	}
 	d, err := time.ParseDuration(v)
 	require.NoError(t, err)
@@ -362,9 +362,6 @@ const sealAge = "10s"
 // project promises. With TEST_FULL=1 and with -update the pinned go-ds-s3 does the same work;
 // otherwise its column of the golden file stands for it.
 func TestBill(t *testing.T) {
-	if *update && brief() {
-		t.Fatal("-update wants all rows: leave out -short")
-	}
 	programs := []string{"ipfs-aws"}
 	if *update || gate.Full() {
 		programs = append(programs, "go-ds-s3")

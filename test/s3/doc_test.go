@@ -10,9 +10,8 @@
 // Stock kubo is this test binary under another role: both datastores are of type
 // "s3ds", and one process can only have one of them.
 //
-//	go test ./test/s3              our side of the bill, against the recorded one of go-ds-s3
-//	go test ./test/s3 -short       fewer rows of the bill
-//	TEST_FULL=1                    both sides of it, more rounds of kill -9
-//	S3BILL_IDLE=10m                how long the idle row lasts (15 s, in full 1m)
+//	go test ./test/s3              most rows of our side of the bill, against the recorded one of go-ds-s3
+//	TEST_FULL=1                    all rows of both sides, more rounds of kill -9
+//	S3BILL_IDLE=10m                how long the idle row lasts (1m)
 //	S3BILL_LATENCY=1               compares speeds under the latency model, too
 package s3bill
