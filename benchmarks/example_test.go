@@ -12,10 +12,12 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // The store and the workload of benchmarks/README.md work as they are printed, with nothing else touched.
 func TestExamples(t *testing.T) {
+	gate.NotQuick(t, "builds the suite once more")
 	dir, err := os.Getwd()
 	require.NoError(t, err)
 	readme, err := os.ReadFile("README.md")
