@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
-	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // The store and the workload of benchmarks/README.md work as they are printed, with nothing else touched.
