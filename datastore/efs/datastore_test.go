@@ -97,9 +97,19 @@ func leftovers(t *testing.T, dir string) []string {
 	return left
 }
 
+// smallSuite makes the suite use as few elements as it can, but in full.
+func smallSuite(t *testing.T) {
+	count := dstest.ElemCount
+	t.Cleanup(func() { dstest.ElemCount = count })
+	if !gate.Full() {
+		dstest.ElemCount = 20
+	}
+}
+
 // The suite uses keys that flatfs cannot hold, so the store is mounted where
 // the suite's flatfs-like keys go, as stock flatfs's own test has it.
 func TestConformance(t *testing.T) {
+	smallSuite(t)
 	for _, shardFunc := range []string{"prefix/2", "suffix/3", "next-to-last/2"} {
 		t.Run(strings.ReplaceAll(shardFunc, "/", "-"), func(t *testing.T) {
 			if shardFunc != "next-to-last/2" { // kubo's
@@ -122,6 +132,7 @@ func TestConformance(t *testing.T) {
 
 // The same suite with every key going to the store, encoded as kubo encodes CIDs.
 func TestConformanceOfEveryKey(t *testing.T) {
+	smallSuite(t)
 	d := mustOpen(t, testConfig(memdir.New(t)))
 	dstest.SubtestAll(t, encodedKeys{d})
 }

@@ -39,9 +39,6 @@ func onServer(name string) bool { return name != "SubtestBasicSync" && name != "
 // TestConformanceOnServer runs the suite of go-datastore against versitygw.
 func TestConformanceOnServer(t *testing.T) {
 	gate.Plain(t, "thousands of requests")
-	count := dstest.ElemCount
-	t.Cleanup(func() { dstest.ElemCount = count }) // when the parallel subtests are done
-	dstest.ElemCount = 20                          // the suite's own minimum
 	server := s3test.Start(t)
 	for _, f := range dstest.BasicSubtests {
 		name := funcName(f)

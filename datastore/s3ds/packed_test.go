@@ -106,6 +106,7 @@ func requireAll(t testing.TB, d ds.Datastore, puts []put) {
 }
 
 func TestPackedConformance(t *testing.T) {
+	t.Parallel()
 	for name, root := range map[string]string{"without root": "", "with root": "some/root"} {
 		t.Run(name, func(t *testing.T) {
 			if root == "" {
@@ -121,9 +122,6 @@ func TestPackedConformance(t *testing.T) {
 // TestPackedConformanceOnServer leaves out what TestConformanceOnServer leaves out, for the same reasons.
 func TestPackedConformanceOnServer(t *testing.T) {
 	gate.Plain(t, "thousands of requests")
-	count := dstest.ElemCount
-	t.Cleanup(func() { dstest.ElemCount = count })
-	dstest.ElemCount = 20
 	server := s3test.Start(t)
 	fresh := func(t *testing.T) ds.Batching {
 		c := config(server.URL, server.NewBucket(t))
