@@ -12,14 +12,14 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
-	dstest "github.com/ipfs/go-datastore/test"
 	"github.com/ipfs/go-datastore/query"
+	dstest "github.com/ipfs/go-datastore/test"
 	mh "github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
-	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 func TestMain(m *testing.M) {
