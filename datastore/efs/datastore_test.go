@@ -109,6 +109,7 @@ func smallSuite(t *testing.T) {
 // The suite uses keys that flatfs cannot hold, so the store is mounted where
 // the suite's flatfs-like keys go, as stock flatfs's own test has it.
 func TestConformance(t *testing.T) {
+	gate.NotQuick(t, "TestConformanceOfEveryKey runs the same suite")
 	smallSuite(t)
 	for _, shardFunc := range []string{"prefix/2", "suffix/3", "next-to-last/2"} {
 		t.Run(strings.ReplaceAll(shardFunc, "/", "-"), func(t *testing.T) {

@@ -106,6 +106,7 @@ func requireAll(t testing.TB, d ds.Datastore, puts []put) {
 }
 
 func TestPackedConformance(t *testing.T) {
+	gate.NotQuick(t, "thousands of queries")
 	t.Parallel()
 	for name, root := range map[string]string{"without root": "", "with root": "some/root"} {
 		t.Run(name, func(t *testing.T) {
