@@ -17,6 +17,7 @@ import (
 // another prefix and layout, and into CAR files, and is killed on its way, in each direction again and again. After each kill the repo
 // opens and has its blocks, and what was acknowledged is not copied again.
 func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	kills := gate.Rounds(2, 3, 20)
 	blocks := 1_000 * kills
 	choice := gate.Random(t)
