@@ -21,6 +21,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/internal/container"
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
@@ -268,7 +269,7 @@ func writeSwarmKey(root string, key []byte) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the swarm key of the repo: %w", err)
 	}
-	if err := settings.WriteFile(path, key, 0o400); err != nil {
+	if err := durable.WriteFile(path, key, 0o400); err != nil {
 		return err
 	}
 	say("settings: swarm.key: %s (%s)", map[bool]string{true: "set", false: "replaced"}[old == nil], settings.SwarmKey)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
@@ -249,7 +250,7 @@ func claimFolder(root string) (*claim, error) {
 		}
 		return c, nil
 	}
-	if err := settings.WriteFile(filepath.Join(root, beingMade), nil, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(root, beingMade), nil, 0o600); err != nil {
 		return nil, fmt.Errorf("init: mark the repo folder: %w", err)
 	}
 	return c, nil

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 )
 
 // Phases of a migration.
@@ -66,7 +68,7 @@ func (r *Record) Save(repo string) error {
 		err = makeFolder(repo)
 	}
 	if err == nil {
-		err = replaceFile(recordFile(repo), append(b, '\n'))
+		err = durable.WriteFile(recordFile(repo), append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write the record of the migration: %w", err)
@@ -79,39 +81,12 @@ func Forget(repo string) error {
 	if err := os.RemoveAll(Folder(repo)); err != nil {
 		return fmt.Errorf("remove the record of the migration: %w", err)
 	}
-	return syncDir(repo)
+	return durable.SyncDir(repo)
 }
 
 func makeFolder(repo string) error {
 	if err := os.MkdirAll(Folder(repo), 0o700); err != nil {
 		return err
 	}
-	return syncDir(repo)
-}
-
-// replaceFile writes a file, whole or not at all, durably. Secrets may be in it.
-func replaceFile(path string, content []byte) error {
-	tmp, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(content)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(repo)
 }

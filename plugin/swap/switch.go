@@ -16,6 +16,8 @@ import (
 	lockfile "github.com/ipfs/go-fs-lock"
 	"github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/repo/fsrepo"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 )
 
 // Decision is what Switch does to a repo.
@@ -56,7 +58,7 @@ func Switch(repo string, open Setter, d Decision) error {
 		err = makeFolder(repo)
 	}
 	if err == nil {
-		err = replaceFile(decisionFile(repo), append(b, '\n'))
+		err = durable.WriteFile(decisionFile(repo), append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("decide on the switch, nothing was changed: %w", err)
@@ -82,7 +84,7 @@ func (d Decision) carryOut(repo string, open Setter) error {
 	if err := os.Remove(decisionFile(repo)); err != nil {
 		return fmt.Errorf("end the switch of the repo: %w", err)
 	}
-	return syncDir(Folder(repo))
+	return durable.SyncDir(Folder(repo))
 }
 
 func (d Decision) write(repo string, open Setter) error {
@@ -130,10 +132,10 @@ func (d Decision) write(repo string, open Setter) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, b); err != nil {
+	if err := durable.WriteFile(path, b, 0o600); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(repo, specFile), []byte(d.DiskSpec))
+	return durable.WriteFile(filepath.Join(repo, specFile), []byte(d.DiskSpec), 0o600)
 }
 
 // Recover finishes a switch that was cut off by a crash. It does nothing where there is none, or where another process has the

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 )
 
 const (
@@ -151,40 +152,7 @@ func (f Folder) Adopt(name string, id peer.ID) (bool, error) {
 	return true, f.write(markerName, append(raw, '\n'))
 }
 
-// write puts a file in place whole: aside, synced, renamed, directory synced.
+// write replaces a file of the folder durably.
 func (f Folder) write(name string, content []byte) error {
-	final := filepath.Join(string(f), name)
-	tmp, err := os.CreateTemp(string(f), "."+name+"-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", final, err)
-	}
-	_, err = tmp.Write(content)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), final)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", final, errors.Join(err, os.Remove(tmp.Name())))
-	}
-	return syncDir(string(f))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", path, err)
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", path, err)
-	}
-	return nil
+	return durable.WriteFile(filepath.Join(string(f), name), content, 0o600)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/kubo/repo/fsrepo"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
@@ -51,7 +52,7 @@ type Plan struct {
 // caller holds the repo's lock.
 func (p *Plan) Write(root string) error {
 	if p.diskSpec != "" {
-		if err := WriteFile(filepath.Join(root, specFile), []byte(p.diskSpec), 0o600); err != nil {
+		if err := durable.WriteFile(filepath.Join(root, specFile), []byte(p.diskSpec), 0o600); err != nil {
 			return err
 		}
 	}

@@ -33,6 +33,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 )
 
 // Names of the files.
@@ -172,7 +174,7 @@ func writeKey(dir, name string, key *ecdsa.PrivateKey, mode os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	return write(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), mode)
+	return durable.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), mode)
 }
 
 func writeCerts(dir, name string, certs ...*x509.Certificate) error {
@@ -182,22 +184,5 @@ func writeCerts(dir, name string, certs ...*x509.Certificate) error {
 			return fmt.Errorf("encode %s: %w", name, err)
 		}
 	}
-	return write(filepath.Join(dir, name), b.Bytes(), 0o644)
-}
-
-// write replaces a file by one that is whole and synced.
-func write(path string, b []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return nil
+	return durable.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644)
 }
