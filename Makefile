@@ -17,21 +17,23 @@ export GOFLAGS     := -trimpath
 pkg     := github.com/ipfs-aws/ipfs-aws/internal/version
 ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 
-# Packages that import neither kubo nor ipfs-cluster run under the race
-# detector, which needs cgo and a second build of all they import.
+# Packages that import neither kubo nor ipfs-cluster run under the race detector, which needs cgo
+# and a second build of all they import.
 race_packages := ./datastore/... ./cmd/local-cluster/...
-# What runs the built binaries, one package at a time: each starts many processes.
-# The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
-# the migrations that are killed for 6 minutes are `make test-kill`, the deployments
-# of the templates, for up to 13, `make test-templates`.
-process_packages := ./test/e2e ./test/efs ./test/images ./test/node
+# Their tests that run without it: gate.PlainTests, where it says why.
+plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds
+# `make lint` has vetted what they test. Go remembers results, but does not see that files outside
+# of a module have changed, as binaries are for all modules but this one.
+gotest := go test -vet=off -count=1
+# With TEST_FULL=1 all rounds are run: `make test-full`.
+patience := $(if $(filter 1,$(TEST_FULL)),3h,30m)
 
 # How long `make fuzz` spends on each decoder.
-FUZZTIME ?= 30s
+FUZZTIME ?= $(if $(filter 1,$(TEST_FULL)),2m,30s)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: bin/.versitygw-$(VERSITYGW_VERSION) ## build the binaries into bin/
@@ -100,30 +102,86 @@ bin/former/.$(FORMER):
 run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|flatfs)
 	exec bin/local-cluster up --dir $(DIR) --blockstore $(BLOCKSTORE)
 
-.PHONY: test
-test: build ## run everything: unit, conformance, fault and process-level tests
-	CGO_ENABLED=1 go test -race -timeout 30m -skip ConformanceOnServer $(race_packages)
-	go test -timeout 15m -run ConformanceOnServer ./datastore/s3ds -full
-	cd internal && CGO_ENABLED=1 go test -race -timeout 10m ./...
-	go test -timeout 15m $$(go list ./... | grep -vE '/(datastore|test)/|/cmd/local-cluster')
-	cd cluster && go test -timeout 15m $$(cd cluster && go list ./... | grep -v /test)
-	cd docker && go test -timeout 10m ./...
-	$(MAKE) -C infra test
-	go test -timeout 25m -p 1 -v -skip TestTemplate $(process_packages)
-	cd cluster && go test -timeout 25m -v ./test
-	go test -timeout 10m -p 1 -short -v ./test/migrate ./test/s3
+# The stages of `make test`. Each is a target; `make test` says at its end what time each took.
+stages := build test-race test-conformance test-unit test-process test-containers
 
-.PHONY: test-bill
-test-bill: build ## count every row of the S3 bill beside go-ds-s3, kill and replace writers
-	go test -timeout 20m -v ./test/s3
+.PHONY: test
+test: ## run what a change has to pass: unit, conformance, fault and process-level tests
+	@exec .ci/stages $(stages)
+
+.PHONY: test-full
+test-full: export TEST_FULL := 1
+test-full: ## run every test with all its rounds, every template and long fuzzing: hours, what runs every night
+	@exec .ci/stages former $(stages) test-upgrade test-templates bench-smoke fuzz
+
+.PHONY: test-race
+test-race: build
+	CGO_ENABLED=1 $(gotest) -race -timeout $(patience) $(race_packages)
+	cd internal && CGO_ENABLED=1 $(gotest) -race -timeout $(patience) ./...
+
+.PHONY: test-conformance
+test-conformance: build ## go-datastore's suite, and what else runs without the race detector, on every store
+	$(gotest) -timeout $(patience) -run '$(plain_tests)' ./datastore/...
+
+.PHONY: test-unit
+test-unit: build
+	$(gotest) -timeout $(patience) $$(go list ./... | grep -vE '/(datastore|test)/|/cmd/local-cluster')
+	cd cluster && $(gotest) -timeout $(patience) $$(go list ./... | grep -v /test)
+	cd docker && $(gotest) -timeout $(patience) ./...
+
+# Chains of packages that start many processes, side by side: they wait for those more than they work.
+process_chains := test-process-node test-process-cluster test-process-migrate
+.PHONY: test-process $(process_chains)
+test-process: build
+	$(MAKE) --no-print-directory -j3 -Otarget $(process_chains)
+test-process-node:
+	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs
+test-process-cluster:
+	cd cluster && $(gotest) -timeout $(patience) -parallel 3 -v ./test
+	$(gotest) -timeout $(patience) -v ./test/s3
+test-process-migrate:
+	$(gotest) -timeout $(patience) -v ./test/migrate
+
+# So do images and what belongs to AWS.
+.PHONY: test-containers test-images test-infra
+test-containers: build
+	$(MAKE) --no-print-directory -j2 -Otarget test-images test-infra
+deployments := TestDeployment$$|TestTemplate
+test-images: ## build the images and run them, alone and together (`make build` first)
+	$(gotest) -timeout $(patience) -v -skip '$(deployments)' ./test/images
+test-infra:
+	$(MAKE) -C infra test
 
 .PHONY: test-templates
-test-templates: build ## take the task definitions of infra/templates through their life, as containers
-	go test -timeout 25m -v -run TestTemplate ./test/images
+test-templates: build ## upgrade the deployment of docker/compose.yaml task by task; stop, kill and cut off that of a template
+	$(gotest) -timeout $(patience) -v -run '$(deployments)' ./test/images
+
+.PHONY: test-upgrade
+test-upgrade: build former ## let this release go on with repos of the former one
+	TEST_FULL=1 $(gotest) -timeout 1h -v ./test/upgrade
+
+.PHONY: test-bill
+test-bill: build ## count every row of the S3 bill, with go-ds-s3 doing the same work
+	TEST_FULL=1 $(gotest) -timeout 30m -v -run TestBill ./test/s3
 
 .PHONY: test-kill
 test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks
-	go test -timeout 40m -v -run 'Killed|Memory' ./test/migrate
+	TEST_FULL=1 $(gotest) -timeout 1h -v -run 'Killed|Memory' ./test/migrate
+
+# The short form of everything but containers.
+.PHONY: test-quick
+test-quick: ## run the short tests, without the race detector and without containers: a few minutes
+	@exec .ci/stages build quick-unit quick-process
+
+.PHONY: quick-unit
+quick-unit:
+	go test -vet=off -short -timeout 10m $$(go list ./... | grep -vE '/test/')
+	cd internal && $(gotest) -short -timeout 10m ./...
+	cd cluster && $(gotest) -short -timeout 10m $$(go list ./... | grep -v /test)
+
+.PHONY: quick-process
+quick-process:
+	$(gotest) -short -timeout 10m -run 'TestLifecycle|TestEveryBlockstore|TestContainerOnAnEmptyVolume' ./test/e2e ./test/node
 
 # The fuzzer of Go 1.26 now and then fails with nothing but "context deadline
 # exceeded" when its time is up; a finding leaves a file in testdata/fuzz.
@@ -132,7 +190,7 @@ fuzz: ## fuzz every decoder of what lies on disk or in the bucket, FUZZTIME each
 	@grep -rlE '^func Fuzz' --include='*_test.go' datastore | xargs -n1 dirname | sort -u | while read -r dir; do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //'); do \
 	    echo "fuzz ./$$dir $$f"; \
-	    run() { go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) ./$$dir </dev/null; }; \
+	    run() { go test -vet=off -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) ./$$dir </dev/null; }; \
 	    run || { test ! -e "$$dir/testdata/fuzz/$$f" && run; } || exit 1; \
 	  done; \
 	done
@@ -144,17 +202,11 @@ bench: build ## what each blockstore costs and delivers: a report in benchmarks/
 
 .PHONY: bench-smoke
 bench-smoke: build ## every blockstore and workload at toy size, and the report in a real browser
-	go test -timeout 10m -run 'TestSmoke|TestReferenceLooksRight' -v ./benchmarks -smoke
+	go test -timeout 10m -vet=off -count=1 -run TestSmoke -v ./benchmarks -smoke
 
 .PHONY: bench-readme
 bench-readme: ## make the README's table and picture from benchmarks/results/reference
 	go test -timeout 5m -run 'TestReadmeIsInStep|TestSchemaIsInStep' ./benchmarks -update
-
-.PHONY: test-quick
-test-quick: build ## run the short tests, without the race detector
-	go test -short -timeout 10m ./...
-	cd internal && go test -short -timeout 10m ./...
-	cd cluster && go test -short -timeout 10m ./...
 
 # Those that import the CDK take minutes to be looked at, and are compiled by their tests.
 infra_light := ./cmd/compose ./compose ./costs ./prices ./template
@@ -173,5 +225,9 @@ bin/.staticcheck-$(STATICCHECK_VERSION):
 	touch $@
 
 .PHONY: clean
-clean: ## remove the binaries, what images were made of, and what `make run` left in DIR
-	rm -rf bin dist $(DIR)
+clean: ## remove the binaries and what images were made of; deployments stay
+	rm -rf bin dist
+
+.PHONY: clean-run
+clean-run: ## remove the deployment that `make run` left in DIR, with all its content
+	rm -rf $(DIR)

@@ -19,9 +19,11 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
-// chromium returns a browser, or says that there is none: in CI that is a failure, elsewhere the check is skipped, visibly.
+// chromium returns a browser.
 func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -29,11 +31,7 @@ func chromium(t *testing.T) string {
 			return path
 		}
 	}
-	const missing = "no Chromium: the report's pictures were not looked at (Debian: apt-get install chromium)"
-	if os.Getenv("CI") != "" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
+	gate.Missing(t, gate.Browser, "no Chromium: the report's pictures were not looked at (Debian: apt-get install chromium)")
 	return ""
 }
 

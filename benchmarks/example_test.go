@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,10 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // The store and the workload of benchmarks/README.md work as they are printed, with nothing else touched.
 func TestExamples(t *testing.T) {
+	gate.NotQuick(t, "builds the suite once more")
 	dir, err := os.Getwd()
 	require.NoError(t, err)
 	readme, err := os.ReadFile("README.md")
@@ -34,13 +36,13 @@ func TestExamples(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, text, 0o600))
 
 	bin, out := filepath.Join(t.TempDir(), "benchmarks"), filepath.Join(t.TempDir(), "results")
-	said, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", file, "-o", bin, ".").CombinedOutput()
+	said, err := proc.CommandContext(t.Context(), "go", "build", "-overlay", file, "-o", bin, ".").CombinedOutput()
 	require.NoError(t, err, string(said))
-	said, err = exec.CommandContext(t.Context(), bin, "list").CombinedOutput()
+	said, err = proc.CommandContext(t.Context(), bin, "list").CombinedOutput()
 	require.NoError(t, err, string(said))
 	require.Contains(t, string(said), "badger")
 	require.Contains(t, string(said), "`ipfs repo stat`, from cold")
-	said, err = exec.CommandContext(t.Context(), bin, "run", "--profile", "smoke", "--stores", "badger", "--workloads", "add-file,cat-cold,stat", "--out", out).CombinedOutput()
+	said, err = proc.CommandContext(t.Context(), bin, "run", "--profile", "smoke", "--stores", "badger", "--workloads", "add-file,cat-cold,stat", "--out", out).CombinedOutput()
 	require.NoError(t, err, string(said))
 	res, err := record.Read(out)
 	require.NoError(t, err)

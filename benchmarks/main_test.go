@@ -11,6 +11,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/efsmodel"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // mainEnv makes the test binary the command itself.
@@ -33,7 +34,7 @@ func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	bin, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), bin, args...)
+	cmd := proc.CommandContext(t.Context(), bin, args...)
 	cmd.Env = append(append(os.Environ(), mainEnv+"=1"), env...)
 	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/report"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/s3model"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 var (
@@ -26,6 +27,9 @@ var (
 func TestSmoke(t *testing.T) {
 	if !*smoke {
 		t.Skip("runs every combination: `make bench-smoke`, or -smoke")
+	}
+	if gate.Required(gate.FUSE) {
+		require.NoError(t, efsmodel.Available(), "the stores on EFS would be left out")
 	}
 	out := filepath.Join(t.TempDir(), "results")
 	_, stderr, code := bench(t, nil, "run", "--profile", "smoke", "--parallel", "4", "--out", out)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 func TestMain(m *testing.M) {
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 func mountForTest(t testing.TB) (*Mounted, string) {
 	t.Helper()
 	if err := Available(); err != nil {
-		t.Skipf("SKIPPED, not passed: %v", err)
+		gate.Missing(t, gate.FUSE, err.Error())
 	}
 	base, remove, err := Scratch()
 	require.NoError(t, err)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 func scale(t *testing.T, variable string, def int) int {
@@ -34,11 +36,10 @@ const perPin = 100 * time.Millisecond
 // killed at once; in every second round their nodes die with them.
 // CLUSTER_TEST_ROUNDS=20 with CLUSTER_TEST_PINS=2000 is the long form.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	rounds := scale(t, "CLUSTER_TEST_ROUNDS", 4)
-	perRound := scale(t, "CLUSTER_TEST_PINS", 40)
-	if testing.Short() {
-		rounds = min(rounds, 2)
-	}
+	t.Parallel()
+	rounds := scale(t, "CLUSTER_TEST_ROUNDS", gate.Rounds(2, 2, 10))
+	perRound := scale(t, "CLUSTER_TEST_PINS", gate.Rounds(40, 40, 200))
+	random := gate.Random(t)
 	all := tasks(t, options{names: three()})
 	for _, k := range all {
 		k.start()
@@ -75,8 +76,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				k.startSidecar()
 			}
 		}
-		one := all[rand.IntN(3)]
-		refused := pinWhile(t, all, cids,
+		one := all[random.IntN(3)]
+		refused := pinWhile(t, random, all, cids,
 			func() { kill(one); restart(one) },
 			func() { kill(all...); restart(all...) })
 		require.False(t, t.Failed())
@@ -94,13 +95,13 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 // pinWhile pins CIDs through all peers at once until each is acknowledged, and
 // lets each event happen at a random moment, one after the other. It returns
 // how many requests were refused or cut off.
-func pinWhile(t *testing.T, all []*task, cids []string, events ...func()) int {
+func pinWhile(t *testing.T, random *rand.Rand, all []*task, cids []string, events ...func()) int {
 	t.Helper()
 	deadline := time.Now().Add(patience + time.Duration(len(cids))*perPin)
 	var next, refused atomic.Int64
 	var moments []int
 	for range events {
-		moments = append(moments, rand.IntN(len(cids)))
+		moments = append(moments, random.IntN(len(cids)))
 	}
 	slices.Sort(moments)
 	reached := make([]chan struct{}, len(events))

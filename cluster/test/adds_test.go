@@ -11,7 +11,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/ipfs/boxo/files"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -170,7 +170,7 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 		{"many small files", small, 1 << 10, 50 << 10},
 	} {
 		alone := tree(t, shape.count, shape.low, shape.high, 1)
-		cmd := exec.Command(binary(t, "ipfs-aws"), "add", "-r", "-Q", "--raw-leaves", "--cid-version=1", "--chunker=size-262144", alone)
+		cmd := proc.Command(binary(t, "ipfs-aws"), "add", "-r", "-Q", "--raw-leaves", "--cid-version=1", "--chunker=size-262144", alone)
 		cmd.Env = all[0].node.env
 		before := takeProcessorTime()
 		began := time.Now()
@@ -208,6 +208,7 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 
 // TestAnAddSaysWhoDoesNotHoldIt kills a node whose sidecar lives on.
 func TestAnAddSaysWhoDoesNotHoldIt(t *testing.T) {
+	t.Parallel()
 	all := tasks(t, options{names: three()})
 	for _, k := range all {
 		k.start()

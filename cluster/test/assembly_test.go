@@ -24,11 +24,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // TestThePeersFindEachOther starts three peers in every order, each one after
 // the one before it lives, and on empty folders.
 func TestThePeersFindEachOther(t *testing.T) {
+	t.Parallel()
 	all := tasks(t, options{names: three(), standIn: true})
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		began := time.Now()
@@ -61,6 +63,7 @@ func (k *task) lives() bool {
 // meanwhile, and waits until it is back and says that it has caught up.
 // CLUSTER_TEST_PAUSE_SECONDS=180 pauses for minutes.
 func TestAPeerComesBack(t *testing.T) {
+	t.Parallel()
 	pause := time.Duration(scale(t, "CLUSTER_TEST_PAUSE_SECONDS", 20)) * time.Second
 	all := tasks(t, options{names: three(), standIn: true})
 	hosts := ownNames(t, all)
@@ -123,7 +126,7 @@ func ownNames(t *testing.T, all []*task) string {
 	probe := exec.Command("/bin/sh", "-c", mount, file, "true")
 	probe.SysProcAttr = attr
 	if out, err := probe.CombinedOutput(); err != nil {
-		t.Skipf("needs the right to mount a file in a namespace: %v: %s", err, out)
+		gate.Missing(t, gate.Root, fmt.Sprintf("no right to mount a file in a namespace: %v: %s", err, out))
 	}
 	var peers []string
 	for _, k := range all {
@@ -154,6 +157,7 @@ func hostsFile(all []*task, last string) string {
 // the cluster secret opens: a peer of its own that is made to believe that it
 // belongs to it, and the protocols themselves.
 func TestWhoHasTheSecretButNotTheSeedChangesNothing(t *testing.T) {
+	t.Parallel()
 	all := tasks(t, options{names: three(), standIn: true})
 	for _, k := range all {
 		k.start()

@@ -128,6 +128,7 @@ func (k *task) ended(t *testing.T) int {
 // TestAPeerThatShutsDownFinishesWhatIsInFlight stops the peer where an add
 // arrives and one that it goes to, in the middle of it.
 func TestAPeerThatShutsDownFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
 	const bound = 20 * time.Second
 	all := tasks(t, options{names: three(), settings: func(name string) map[string]string {
 		if name == "task-2" {

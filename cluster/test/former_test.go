@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -18,15 +19,15 @@ func former(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../../bin/former")
 	require.NoError(t, err)
-	if _, err := os.Stat(filepath.Join(dir, "cluster-aws")); err != nil {
-		t.Skip("needs the release before this one: `make former` builds it")
-	}
+	gate.Long(t, "needs the release before this one")
+	require.FileExists(t, filepath.Join(dir, "cluster-aws"), "run `make former` first")
 	return dir
 }
 
 // A running cluster of the former release is upgraded task by task, each on a blockstore
 // of another kind, while content is added and pinned through the others.
 func TestAFormerClusterIsUpgradedTaskByTask(t *testing.T) {
+	t.Parallel()
 	programs := former(t)
 	server := s3test.Start(t)
 	bucket := server.NewBucket(t)

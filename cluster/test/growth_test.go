@@ -22,6 +22,8 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // rawCID is the CID of a raw block with the given text.
@@ -36,7 +38,8 @@ func rawCID(t testing.TB, text string) string {
 // it measures is the sidecar. CLUSTER_TEST_GROWTH_PINS=100000 is the long form,
 // whose figures are in docs/cluster.md.
 func TestGrowth(t *testing.T) {
-	pins := scale(t, "CLUSTER_TEST_GROWTH_PINS", 1000)
+	t.Parallel()
+	pins := scale(t, "CLUSTER_TEST_GROWTH_PINS", gate.Rounds(200, 300, 10_000))
 	clients := scale(t, "CLUSTER_TEST_GROWTH_CLIENTS", 48)
 	all := tasks(t, options{names: three(), standIn: true})
 	for _, k := range all {

@@ -14,12 +14,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // run runs a program to its end and returns its output, errors and exit code.
 func run(t testing.TB, env []string, program string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	cmd := exec.Command(binary(t, program), args...)
+	cmd := proc.Command(binary(t, program), args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
@@ -32,6 +35,7 @@ func run(t testing.TB, env []string, program string, args ...string) (stdout, st
 // TestOperable works with one task as an operator does: with ctl in the
 // sidecar's environment, with `ipfs pin remote`, and with an export.
 func TestOperable(t *testing.T) {
+	t.Parallel()
 	k := tasks(t, options{names: []string{"task-1"}, settings: func(string) map[string]string {
 		return map[string]string{"CLUSTER_PINSVCAPI_ENABLED": "true"}
 	}})[0]
@@ -202,7 +206,7 @@ func listening(t testing.TB, pid int) []int {
 	for _, table := range []string{"tcp", "tcp6"} {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", pid, table))
 		if err != nil {
-			t.Skipf("needs /proc: %v", err)
+			gate.Missing(t, gate.Proc, err.Error())
 		}
 		raw, err := io.ReadAll(f)
 		require.NoError(t, err)

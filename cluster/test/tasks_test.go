@@ -6,19 +6,20 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 const (
@@ -44,30 +45,6 @@ func binary(t testing.TB, name string) string {
 	return path
 }
 
-// ports hands out free ports, each once in the life of the test binary.
-var ports struct {
-	sync.Mutex
-	used map[int]bool
-}
-
-func freePort(t testing.TB) int {
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.used == nil {
-		ports.used = map[int]bool{}
-	}
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
-		if !ports.used[port] {
-			ports.used[port] = true
-			return port
-		}
-	}
-}
-
 // process is a program that can be killed and started again.
 type process struct {
 	t    testing.TB
@@ -91,7 +68,7 @@ func (p *process) start() {
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "AWS_EC2_METADATA_DISABLED=true"}, p.env...)
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.SysProcAttr = p.attr
-	require.NoError(p.t, cmd.Start())
+	require.NoError(p.t, proc.Tie(cmd).Start())
 	require.NoError(p.t, f.Close())
 	if p.group != "" {
 		require.NoError(p.t, os.WriteFile(p.group, []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
@@ -164,11 +141,11 @@ func tasks(t testing.TB, o options) []*task {
 	for _, name := range o.names {
 		k := &task{
 			t: t, name: name, dir: filepath.Join(t.TempDir(), name),
-			swarm:   fmt.Sprint(freePort(t)),
-			api:     fmt.Sprintf("http://127.0.0.1:%d", freePort(t)),
-			health:  fmt.Sprintf("http://127.0.0.1:%d", freePort(t)),
-			rpc:     fmt.Sprintf("http://127.0.0.1:%d", freePort(t)),
-			pinning: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)),
+			swarm:   fmt.Sprint(ports.Take(t)),
+			api:     fmt.Sprintf("http://127.0.0.1:%d", ports.Take(t)),
+			health:  fmt.Sprintf("http://127.0.0.1:%d", ports.Take(t)),
+			rpc:     fmt.Sprintf("http://127.0.0.1:%d", ports.Take(t)),
+			pinning: fmt.Sprintf("http://127.0.0.1:%d", ports.Take(t)),
 		}
 		require.NoError(t, os.MkdirAll(k.dir, 0o700))
 		peers = append(peers, fmt.Sprintf("%s=/dns4/localhost/tcp/%s", name, k.swarm))
@@ -232,14 +209,14 @@ func multiaddress(url string) string {
 func (k *task) makeNode(program string, args, env []string) {
 	env = append([]string{"IPFS_PATH=" + filepath.Join(k.dir, "ipfs"), "AWS_EC2_METADATA_DISABLED=true"}, env...)
 	run := func(args ...string) {
-		cmd := exec.Command(program, args...)
+		cmd := proc.Command(program, args...)
 		cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}, env...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(k.t, err, string(out))
 	}
 	run(append([]string{"init", "--profile", "test"}, args...)...)
 	run("config", "Addresses.API", multiaddress(k.rpc))
-	run("config", "--json", "Addresses.Swarm", fmt.Sprintf(`["/ip4/127.0.0.1/tcp/%d"]`, freePort(k.t)))
+	run("config", "--json", "Addresses.Swarm", fmt.Sprintf(`["/ip4/127.0.0.1/tcp/%d"]`, ports.Take(k.t)))
 	run("config", "--json", "Addresses.Gateway", "[]")
 	k.node = &process{t: k.t, path: program, args: []string{"daemon"}, env: env, log: filepath.Join(k.dir, "ipfs.log")}
 }

@@ -20,6 +20,7 @@ import (
 // TestZones runs six peers in three zones, without IPFS nodes, and takes a zone
 // away and gives it back.
 func TestZones(t *testing.T) {
+	t.Parallel()
 	pins := scale(t, "CLUSTER_TEST_ZONE_PINS", 300)
 	copies := scale(t, "CLUSTER_TEST_ZONE_COPIES", 2)
 	names := []string{"a-1", "a-2", "b-1", "b-2", "c-1", "c-2"}

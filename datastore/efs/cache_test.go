@@ -8,11 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs/faultfs"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 func cachedConfig(t *testing.T) Config {
 	t.Helper()
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	cfg.CachePath, cfg.CacheBytes = filepath.Join(filepath.Dir(cfg.Path), "cache"), minCacheBytes
 	return cfg
 }
@@ -67,7 +68,7 @@ func TestReadCacheTakesNoDirectoryThatIsInUse(t *testing.T) {
 
 // What was written last is read from memory; that memory is bounded.
 func TestRecentBlocks(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	d, f, err := openFaulty(cfg)
 	require.NoError(t, err)
 	putBlocks(t, d, 0, 50)

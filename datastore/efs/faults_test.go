@@ -16,6 +16,8 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs"
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs/faultfs"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 func openFaulty(cfg Config) (*Datastore, *faultfs.FS, error) {
@@ -43,6 +45,7 @@ func requireReadable(t *testing.T, d ds.Datastore, from, to int) {
 // errors.Is finds the errno and a person finds the file; and whatever had been
 // acknowledged must be there afterwards, in this store and the next.
 func TestEveryErrorInEveryOperation(t *testing.T) {
+	gate.Plain(t, "opens a store for each of thousands of errors")
 	oldKey, oldValue := block(0)
 	newKey, newValue := block(100)
 	replaced := []byte("another value")
@@ -98,7 +101,7 @@ func TestEveryErrorInEveryOperation(t *testing.T) {
 			for _, done := range []bool{false, true} {
 				for _, call := range calls {
 					name := fmt.Sprintf("%v/%s/done=%v/%s", errno, op, done, call.name)
-					cfg := testConfig(storeDir(t))
+					cfg := testConfig(memdir.New(t))
 					cfg.ShardFunc, cfg.Workers = "/repo/flatfs/shard/v1/suffix/1", 2
 					d, err := Open(cfg)
 					require.NoError(t, err)
@@ -169,7 +172,7 @@ func TestEveryErrorInEveryOperation(t *testing.T) {
 func TestEveryErrorInOpen(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.ESTALE, syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES} {
 		for _, indexed := range []bool{true, false} {
-			cfg := testConfig(storeDir(t))
+			cfg := testConfig(memdir.New(t))
 			cfg.ShardFunc, cfg.Workers = "/repo/flatfs/shard/v1/suffix/1", 1
 			d, err := Open(cfg)
 			require.NoError(t, err)
@@ -223,7 +226,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	for errno, advice := range map[syscall.Errno]string{
 		syscall.ENOSPC: "repo gc", syscall.EDQUOT: "quota", syscall.EACCES: "access point", syscall.ESTALE: "restart", syscall.EIO: "mount target",
 	} {
-		cfg := testConfig(storeDir(t))
+		cfg := testConfig(memdir.New(t))
 		d, f, err := openFaulty(cfg)
 		require.NoError(t, err)
 		f.Inject(func(op faultfs.Op, _ string) faultfs.Fault {
@@ -243,7 +246,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 
 // A file handle goes stale when somebody replaces the file: the name leads to the new one.
 func TestStaleHandleIsOpenedAgain(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	d := mustReopen(t, cfg)
 	putBlocks(t, d, 0, 1)
 	require.NoError(t, d.Close())
@@ -264,7 +267,7 @@ func TestStaleHandleIsOpenedAgain(t *testing.T) {
 
 // An error of a delete that was acknowledged: the block is back, Sync tells, and tells once.
 func TestDeleteThatFailsLater(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	d, f, err := openFaulty(cfg)
 	require.NoError(t, err)
 	putBlocks(t, d, 0, 40)
@@ -293,7 +296,7 @@ func TestDeleteThatFailsLater(t *testing.T) {
 // Whatever runs out, a slow file system is waited for and not run over: no
 // more temporary files are open than there are workers.
 func TestWritesAreBounded(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	cfg.Workers = 3
 	d, f, err := openFaulty(cfg)
 	require.NoError(t, err)

@@ -10,6 +10,8 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 func putBlocks(t *testing.T, d ds.Datastore, from, to int) {
@@ -31,7 +33,7 @@ func openStock(t *testing.T, path string) *flatfs.Datastore {
 func TestBothWaysWithStockFlatfs(t *testing.T) {
 	for _, shardFunc := range []*flatfs.ShardIdV1{flatfs.NextToLast(2), flatfs.Prefix(5), flatfs.Suffix(1)} {
 		t.Run(strings.ReplaceAll(strings.TrimPrefix(shardFunc.String(), flatfs.PREFIX), "/", "-"), func(t *testing.T) {
-			cfg := testConfig(storeDir(t))
+			cfg := testConfig(memdir.New(t))
 			cfg.ShardFunc = shardFunc.String()
 			stock, err := flatfs.CreateOrOpen(cfg.Path, shardFunc, true)
 			require.NoError(t, err)
@@ -77,7 +79,7 @@ func (b batchStore) Put(ctx context.Context, k ds.Key, v []byte) error { return 
 
 // A store that efs made has what stock makes, byte for byte.
 func TestNewStoreIsWhatStockMakes(t *testing.T) {
-	dir := storeDir(t)
+	dir := memdir.New(t)
 	stockPath := filepath.Join(dir, "stock")
 	require.NoError(t, flatfs.Create(stockPath, flatfs.IPFS_DEF_SHARD))
 	cfg := testConfig(dir)
@@ -136,7 +138,7 @@ func TestDiskUsageIsWhatStockCounts(t *testing.T) {
 }
 
 func TestStockSweepsWhatAKilledEFSLeaves(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	d, err := Open(cfg)
 	require.NoError(t, err)
 	putBlocks(t, d, 0, 10)
@@ -162,7 +164,7 @@ func TestStockSweepsWhatAKilledEFSLeaves(t *testing.T) {
 
 // Files that are no blocks, or not where their key leads to, are left alone and not listed.
 func TestOtherPeoplesFiles(t *testing.T) {
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	d, err := Open(cfg)
 	require.NoError(t, err)
 	putBlocks(t, d, 0, 5)
@@ -184,7 +186,7 @@ func TestOtherPeoplesFiles(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	dir := storeDir(t)
+	dir := memdir.New(t)
 	cfg := testConfig(dir)
 	d, err := Open(cfg)
 	require.NoError(t, err)
@@ -206,13 +208,13 @@ func TestOpenRefuses(t *testing.T) {
 	_, err = Open(testConfig(filepath.Join(dir, "no", "such")))
 	require.ErrorIs(t, err, os.ErrNotExist)
 
-	index := testConfig(storeDir(t))
+	index := testConfig(memdir.New(t))
 	index.IndexPath = filepath.Join(dir, "nowhere", "index")
 	_, err = Open(index)
 	require.ErrorContains(t, err, "indexPath")
 	require.ErrorIs(t, err, os.ErrNotExist)
 
-	local := testConfig(storeDir(t))
+	local := testConfig(memdir.New(t))
 	local.NamesDurable = true
 	_, err = Open(local)
 	require.ErrorContains(t, err, "namesDurable")
@@ -223,7 +225,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestClosedStore(t *testing.T) {
-	d, err := Open(testConfig(storeDir(t)))
+	d, err := Open(testConfig(memdir.New(t)))
 	require.NoError(t, err)
 	key, value := block(0)
 	b, err := d.Batch(ctx)
@@ -244,7 +246,7 @@ func TestClosedStore(t *testing.T) {
 }
 
 func TestCancelledContext(t *testing.T) {
-	d := mustOpen(t, testConfig(storeDir(t)))
+	d := mustOpen(t, testConfig(memdir.New(t)))
 	putBlocks(t, d, 0, 1)
 	gone, cancel := context.WithCancel(ctx)
 	cancel()

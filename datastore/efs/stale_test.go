@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs/internal/vfs/faultfs"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
 )
 
 // aged is a closed store of 20 blocks, in a file system whose clock has ticked since.
 func aged(t *testing.T) Config {
 	t.Helper()
-	cfg := testConfig(storeDir(t))
+	cfg := testConfig(memdir.New(t))
 	cfg.ShardFunc = "/repo/flatfs/shard/v1/suffix/1"
 	d := mustReopen(t, cfg)
 	putBlocks(t, d, 0, 20)
@@ -206,7 +207,7 @@ func TestReadsCorrectTheIndex(t *testing.T) {
 
 func TestAnotherShardFuncsIndexIsNotBelieved(t *testing.T) {
 	cfg := aged(t)
-	other := testConfig(storeDir(t))
+	other := testConfig(memdir.New(t))
 	other.IndexPath = filepath.Join(cfg.Path, IndexFile)
 	d := mustReopen(t, other)
 	putBlocks(t, d, 0, 3)

@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -27,6 +28,7 @@ func newBatch(t testing.TB, d *Datastore) ds.Batch {
 
 // TestBatchesOfAllShapes: go-ds-s3 hung on a batch of 1 to 999 deletes, deleted other names than it wrote, and lost results.
 func TestBatchesOfAllShapes(t *testing.T) {
+	gate.NotQuick(t, "thousands of requests at the server")
 	server := s3test.Start(t)
 	for _, root := range []string{"", "root"} {
 		t.Run("root "+root, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package s3ds
 
 import (
-	"flag"
 	"net/http/httptest"
 	"reflect"
 	"runtime"
@@ -15,31 +14,35 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 func TestConformanceInMemory(t *testing.T) {
 	for name, root := range map[string]string{"without root": "", "with root": "some/root"} {
 		t.Run(name, func(t *testing.T) {
+			if root == "" {
+				gate.Long(t, "with a root there is more to get wrong")
+			}
 			dstest.SubtestAll(t, New(mem.New(), Config{RootDirectory: root}))
 		})
 	}
 }
 
-// full adds to the conformance suite what takes a real server many minutes.
-var full = flag.Bool("full", false, "run SubtestCombinations against versitygw, too: 1,151 queries, some 180,000 requests")
+// onServer reports whether a test of the suite runs against versitygw. SubtestBasicSync does not: it needs /prefix and /prefix/sub
+// side by side, and versitygw keeps objects as files, of which none can be a folder; it runs against a server that can, in
+// TestConformanceNestedKeys. Nor does SubtestCombinations: its 1,151 queries would be some 180,000 requests. It runs in memory
+// (TestConformanceInMemory, TestPackedConformance, TestConformanceOfObjectsBesidePacks), and only without the race detector, with
+// which the suite does not have it: `make test-conformance`.
+func onServer(name string) bool { return name != "SubtestBasicSync" && name != "SubtestCombinations" }
 
-// TestConformanceOnServer runs the suite of go-datastore against versitygw, but for two of its tests. SubtestBasicSync needs
-// /prefix and /prefix/sub side by side; versitygw keeps objects as files, and a file cannot be a folder: it runs against a server
-// that can, in TestConformanceNestedKeys. SubtestCombinations always runs in memory, and here with -full.
+// TestConformanceOnServer runs the suite of go-datastore against versitygw.
 func TestConformanceOnServer(t *testing.T) {
-	count := dstest.ElemCount
-	t.Cleanup(func() { dstest.ElemCount = count }) // when the parallel subtests are done
-	dstest.ElemCount = 20                          // the suite's own minimum
+	gate.Plain(t, "thousands of requests")
 	server := s3test.Start(t)
 	for _, f := range dstest.BasicSubtests {
 		name := funcName(f)
-		if name == "SubtestBasicSync" || name == "SubtestCombinations" && !*full {
+		if !onServer(name) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

@@ -4,20 +4,18 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
 
 	mh "github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
-
-var killRounds = flag.Int("kill-rounds", 8, "how often the writing process is killed in TestKilledProcess…")
 
 // A process that is told by these variables where its store is writes blocks until it is killed.
 const (
@@ -81,8 +79,9 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 			c := killConfig(server.URL, bucketName, durability)
 			repo := t.TempDir()
 			next := 0
-			for round := range *killRounds {
-				child := exec.Command(exe)
+			rounds := gate.Rounds(2, 3, 8)
+			for round := range rounds {
+				child := proc.Command(exe)
 				child.Env = append(os.Environ(), writerURL+"="+server.URL, writerBucket+"="+bucketName, writerRepo+"="+repo,
 					writerHow+"="+durability, writerFrom+"="+strconv.Itoa(next))
 				child.Stderr = os.Stderr
@@ -120,7 +119,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 				}
 				require.NoError(t, p.Close())
 			}
-			t.Logf("%d blocks acknowledged in %d lives, none lost", next, *killRounds)
+			t.Logf("%d blocks acknowledged in %d lives, none lost", next, rounds)
 		})
 	}
 }

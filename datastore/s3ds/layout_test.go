@@ -23,6 +23,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -255,18 +256,18 @@ func TestOpenIn(t *testing.T) {
 }
 
 func TestConformanceOfObjectsBesidePacks(t *testing.T) {
+	gate.NotQuick(t, "thousands of queries")
+	t.Parallel()
 	for _, f := range dstest.BasicSubtests {
-		if funcName(f) != "SubtestCombinations" { // of queries, which go the way that TestPackedConformance goes
-			t.Run(funcName(f), func(t *testing.T) { f(t, newSite(mem.New()).in(LayoutObjects).open(t)) })
-		}
+		t.Run(funcName(f), func(t *testing.T) { f(t, newSite(mem.New()).in(LayoutObjects).open(t)) })
 	}
 	for _, f := range dstest.BatchSubtests {
 		t.Run(funcName(f), func(t *testing.T) { f(t, newSite(mem.New()).in(LayoutObjects).open(t)) })
 	}
 }
 
-// gate is a bucket that lets puts of blocks in when a number of them are there.
-type gate struct {
+// turnstile is a bucket that lets puts of blocks in when a number of them are there.
+type turnstile struct {
 	*mem.Bucket
 	n    int
 	mu   sync.Mutex
@@ -274,7 +275,7 @@ type gate struct {
 	open chan struct{}
 }
 
-func (g *gate) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+func (g *turnstile) Put(ctx context.Context, key string, body io.ReadSeeker) error {
 	g.mu.Lock()
 	if g.in++; g.in == g.n {
 		close(g.open)
@@ -291,7 +292,7 @@ func (g *gate) Put(ctx context.Context, key string, body io.ReadSeeker) error {
 // TestObjectsAreWrittenAtTheSameTime, also those of single puts, and share what is synced for them.
 func TestObjectsAreWrittenAtTheSameTime(t *testing.T) {
 	const n = 40
-	g := &gate{Bucket: mem.New(), n: 2 * n, open: make(chan struct{})}
+	g := &turnstile{Bucket: mem.New(), n: 2 * n, open: make(chan struct{})}
 	p := newSite(g).in(LayoutObjects).open(t)
 	puts := dag(t, 1, 2*n, 100)
 	var wg sync.WaitGroup
@@ -309,6 +310,7 @@ func TestObjectsAreWrittenAtTheSameTime(t *testing.T) {
 
 // TestHistoriesInBothLayouts is TestPackedHistories with a store that changes its layout whenever it is opened.
 func TestHistoriesInBothLayouts(t *testing.T) {
+	gate.Checks(t, 20, 60, 500)
 	rapid.Check(t, func(rt *rapid.T) {
 		h := livesThrough(t, rt, func(c *Config) {
 			c.Layout = rapid.SampledFrom([]string{LayoutObjects, LayoutPacks}).Draw(rt, "layout")

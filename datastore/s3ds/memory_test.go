@@ -21,6 +21,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // sink is a bucket that checks packs and keeps only what is in them, so that the memory of a test is that of the store.
@@ -132,9 +133,8 @@ func addAll(t *testing.T, p *Packed, seed byte, batches int) (stored []mh.Multih
 // TestMemoryOf64AddsAndABucketThatTakes2s is P6: writers wait for the bucket, and memory stays in its bound; and when the bucket is down they
 // fail, clearly, and what was acknowledged goes out when it is back.
 func TestMemoryOf64AddsAndABucketThatTakes2s(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes the bucket's time: 15 s")
-	}
+	gate.NotQuick(t, "takes the bucket's time: 15 s")
+	gate.Plain(t, "the race detector multiplies memory")
 	// With durability "bucket" a batch takes the time of a request; the journal takes what fits into it at once.
 	for durability, batches := range map[string]int{DurableInJournal: 8, DurableInBucket: 2} {
 		t.Run(durability, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // dag returns n blocks of one size as an add makes them, of pseudo-random bytes.
@@ -104,6 +105,7 @@ func kinds(log string) string {
 
 // TestRequestsOfPacks pins what the work of a node costs in requests. The sizes are those of docs/s3ds.md.
 func TestRequestsOfPacks(t *testing.T) {
+	gate.Plain(t, "adds and reads 256 MiB")
 	log := &recorded.Log{}
 	s := newSite(recorded.Wrap(mem.New(), log))
 	s.c.PackSize, s.c.Memory = 0, 0 // the defaults

@@ -17,6 +17,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // history is a store that lives through crashes, and what it has acknowledged.
@@ -362,11 +363,13 @@ func (h *history) reopen(between func()) {
 
 // TestPackedHistories is the proof of P1, P2 and P4: whatever happens, what was acknowledged is there, and right.
 func TestPackedHistories(t *testing.T) {
+	gate.Checks(t, 20, 60, 500)
 	rapid.Check(t, func(rt *rapid.T) { livesThrough(t, rt, func(*Config) {}) })
 }
 
 // TestPackedHistoriesInBucket is the same for durability "bucket"; and here nothing acknowledged needs the disk (P3).
 func TestPackedHistoriesInBucket(t *testing.T) {
+	gate.Checks(t, 20, 60, 500)
 	rapid.Check(t, func(rt *rapid.T) {
 		h := livesThrough(t, rt, func(c *Config) { c.Durability = DurableInBucket })
 		h.fresh()

@@ -20,6 +20,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -105,8 +106,13 @@ func requireAll(t testing.TB, d ds.Datastore, puts []put) {
 }
 
 func TestPackedConformance(t *testing.T) {
+	gate.NotQuick(t, "thousands of queries")
+	t.Parallel()
 	for name, root := range map[string]string{"without root": "", "with root": "some/root"} {
 		t.Run(name, func(t *testing.T) {
+			if root == "" {
+				gate.Long(t, "with a root there is more to get wrong")
+			}
 			s := newSite(mem.New())
 			s.c.RootDirectory = root
 			dstest.SubtestAll(t, s.open(t))
@@ -116,9 +122,7 @@ func TestPackedConformance(t *testing.T) {
 
 // TestPackedConformanceOnServer leaves out what TestConformanceOnServer leaves out, for the same reasons.
 func TestPackedConformanceOnServer(t *testing.T) {
-	count := dstest.ElemCount
-	t.Cleanup(func() { dstest.ElemCount = count })
-	dstest.ElemCount = 20
+	gate.Plain(t, "thousands of requests")
 	server := s3test.Start(t)
 	fresh := func(t *testing.T) ds.Batching {
 		c := config(server.URL, server.NewBucket(t))
@@ -130,7 +134,7 @@ func TestPackedConformanceOnServer(t *testing.T) {
 	}
 	for _, f := range dstest.BasicSubtests {
 		name := funcName(f)
-		if name == "SubtestBasicSync" || name == "SubtestCombinations" {
+		if !onServer(name) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

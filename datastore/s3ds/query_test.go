@@ -12,12 +12,14 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // TestQueryUnderRootDirectory: go-ds-s3 stopped after 1,000 keys, left the root on the keys, took the prefix for a string, and
 // ignored the limit.
 func TestQueryUnderRootDirectory(t *testing.T) {
+	gate.NotQuick(t, "thousands of requests at the server")
 	server := s3test.Start(t)
 	c := config(server.URL, server.NewBucket(t))
 	c.RootDirectory = "ipfs-staging"

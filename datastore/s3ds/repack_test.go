@@ -20,6 +20,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // tree is a DAG, and its blocks in the order in which it is read.
@@ -127,6 +128,7 @@ func requireInOrder(t *testing.T, all [][]byte, one tree) {
 
 // TestRequestsOfRepack pins the order of blocks in packs, and what it costs to bring them there.
 func TestRequestsOfRepack(t *testing.T) {
+	gate.Plain(t, "writes and reads thousands of blocks again and again")
 	log := &recorded.Log{}
 	b := mem.New()
 	pinned := []tree{fileOf(t, 1, 30, 2, 4000), leaf(t, 777, 300_000), over(t, fileOf(t, 2, 20, 1, 5000), over(t), fileOf(t, 3, 20, 1, 300_000))}

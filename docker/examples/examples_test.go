@@ -48,9 +48,7 @@ func check(t *testing.T, program string, env map[string]string) {
 	t.Helper()
 	binary, err := filepath.Abs(filepath.Join("../../bin", program))
 	require.NoError(t, err)
-	if _, err := os.Stat(binary); err != nil {
-		t.Skipf("the settings are not tried, run `make build` first: %v", err)
-	}
+	require.FileExists(t, binary, "run `make build` first")
 	dir := state(t)
 	cmd := exec.Command(binary, "container", "--check")
 	cmd.Env = []string{"PATH=/nowhere", "HOME=" + dir, "IPFS_PATH=" + filepath.Join(dir, "ipfs"), "IPFS_CLUSTER_PATH=" + filepath.Join(dir, "cluster")}

@@ -21,6 +21,7 @@ type workflow struct {
 		Permissions map[string]string `json:"permissions"`
 		Steps       []struct {
 			Uses string            `json:"uses"`
+			With map[string]any    `json:"with"`
 			Run  string            `json:"run"`
 			Env  map[string]string `json:"env"`
 		} `json:"steps"`
@@ -58,8 +59,7 @@ func TestWorkflowsCallWhatExists(t *testing.T) {
 		for _, v := range variable.FindAllStringSubmatch(text, -1) {
 			require.Contains(t, head, v[1], "the head of %s explains the variable", path)
 		}
-		var w workflow
-		require.NoError(t, yaml.Unmarshal(raw, &w), path)
+		w := readWorkflow(t, path)
 		require.Equal(t, map[string]string{"contents": "read"}, w.Permissions)
 		calls := 0
 		for name, job := range w.Jobs {
@@ -91,12 +91,86 @@ func TestWorkflowsCallWhatExists(t *testing.T) {
 	}
 }
 
+// The workflows build with the Go of go.mod's toolchain line, which is newer than its go line; so do
+// all modules.
+func TestOneGoForAll(t *testing.T) {
+	toolchain := regexp.MustCompile(`(?m)^toolchain go(\S+)$`)
+	raw, err := os.ReadFile("../../go.mod")
+	require.NoError(t, err)
+	found := toolchain.FindStringSubmatch(string(raw))
+	require.NotNil(t, found, "go.mod names no toolchain")
+	for _, module := range []string{"internal", "cluster"} {
+		raw, err := os.ReadFile("../../" + module + "/go.mod")
+		require.NoError(t, err)
+		require.Contains(t, string(raw), "\ntoolchain go"+found[1]+"\n", module)
+	}
+	paths, err := filepath.Glob("../../.github/workflows/*.yml")
+	require.NoError(t, err)
+	for _, path := range paths {
+		for name, job := range readWorkflow(t, path).Jobs {
+			setups := 0
+			for _, step := range job.Steps {
+				if strings.HasPrefix(step.Uses, "actions/setup-go@") {
+					require.Equal(t, map[string]any{"go-version": found[1]}, step.With, "%s, job %s", path, name)
+					setups++
+				}
+			}
+			require.Equal(t, 1, setups, "%s, job %s", path, name)
+		}
+	}
+}
+
+func readWorkflow(t *testing.T, path string) workflow {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var w workflow
+	require.NoError(t, yaml.Unmarshal(raw, &w), path)
+	return w
+}
+
+// runs are the targets that the jobs of a workflow make.
+func (w workflow) runs() map[string]bool {
+	targets := map[string]bool{}
+	for _, job := range w.Jobs {
+		for _, step := range job.Steps {
+			for _, m := range makeCall.FindAllStringSubmatch(step.Run, -1) {
+				targets[strings.Fields(m[1])[0]] = true
+			}
+		}
+	}
+	return targets
+}
+
+// A change passes the same here, in .ci/run, and before a release; CONTRIBUTING.md names it.
+func TestWorkflowsRunWhatCIRuns(t *testing.T) {
+	raw, err := os.ReadFile("../../.ci/run")
+	require.NoError(t, err)
+	stages := regexp.MustCompile(`(?m)^exec \.ci/stages (.*)$`).FindStringSubmatch(string(raw))
+	require.NotNil(t, stages)
+	contributing, err := os.ReadFile("../../CONTRIBUTING.md")
+	require.NoError(t, err)
+	ci, release := readWorkflow(t, "../../.github/workflows/ci.yml").runs(), readWorkflow(t, "../../.github/workflows/release.yml").runs()
+	want := map[string]bool{}
+	for stage := range strings.FieldsSeq(stages[1]) {
+		want[stage] = true
+		require.True(t, release[stage], "a release makes no %s", stage)
+		require.Regexp(t, "`make "+stage+"`", string(contributing))
+	}
+	require.Equal(t, want, ci)
+
+	nightly, err := os.ReadFile("../../.github/workflows/nightly.yml")
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{"test-full": true}, readWorkflow(t, "../../.github/workflows/nightly.yml").runs())
+	require.Contains(t, string(nightly), "fetch-depth: 0")
+}
+
 // What a release has to do, in this order.
 func TestReleaseSteps(t *testing.T) {
 	raw, err := os.ReadFile("../../.github/workflows/release.yml")
 	require.NoError(t, err)
 	at := 0
-	for _, part := range []string{"make test", "needs: test", "id-token: write", "make images PLATFORMS=linux/amd64,linux/arm64", "diff -r",
+	for _, part := range []string{"make test", "make test-templates", "needs: test", "id-token: write", "make images PLATFORMS=linux/amd64,linux/arm64", "diff -r",
 		"cosign-installer", "docker login", "cmd/images push", "cosign sign --yes", "sbom.spdx.json", "infra/templates/*", "gh release create"} {
 		i := strings.Index(string(raw)[at:], part)
 		require.GreaterOrEqual(t, i, 0, "%s, after what comes before it", part)

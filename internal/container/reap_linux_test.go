@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // An orphan is given to this process, which says that it takes them, as the
@@ -25,7 +26,7 @@ func TestOrphansAreCollectedAndOwnChildrenAreNot(t *testing.T) {
 
 	gate := filepath.Join(t.TempDir(), "gate")
 	require.NoError(t, unix.Mkfifo(gate, 0o600))
-	out, err := exec.Command("sh", "-c", "sh -c 'read x <"+gate+"; exit 3' >/dev/null 2>&1 & echo $!").Output()
+	out, err := proc.Command("sh", "-c", "sh -c 'read x <"+gate+"; exit 3' >/dev/null 2>&1 & echo $!").Output()
 	require.NoError(t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
 	require.NoError(t, err)
@@ -38,6 +39,6 @@ func TestOrphansAreCollectedAndOwnChildrenAreNot(t *testing.T) {
 	require.NoError(t, os.WriteFile(gate, []byte("go\n"), 0o600))
 	require.Eventually(t, func() bool { return status() == "" }, time.Minute, 10*time.Millisecond, "the orphan has left the process table")
 	for range 20 {
-		require.NoError(t, exec.Command("true").Run(), "what is waited for is not taken away")
+		require.NoError(t, proc.Command("true").Run(), "what is waited for is not taken away")
 	}
 }

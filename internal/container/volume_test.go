@@ -37,7 +37,7 @@ func look(t *testing.T, root string) string {
 	}
 	self, err := os.ReadFile(os.Args[0]) // where it was built nobody else may look
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("/tmp", "volume-test-*")
+	dir, err := os.MkdirTemp("", "volume-test-*")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -57,7 +57,7 @@ func look(t *testing.T, root string) string {
 
 // open makes a folder that everybody may enter.
 func open(t *testing.T) string {
-	dir, err := os.MkdirTemp("/tmp", "volume-test-*")
+	dir, err := os.MkdirTemp("", "volume-test-*")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o777))

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +17,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 const (
@@ -104,7 +105,7 @@ type cluster struct {
 func launch(t *testing.T, dir string, env []string, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{dir: dir, exited: make(chan struct{})}
-	c.cmd = exec.Command(filepath.Join(bin, "local-cluster"), append([]string{"up", "--json", "--dir", dir}, args...)...)
+	c.cmd = proc.Command(filepath.Join(bin, "local-cluster"), append([]string{"up", "--json", "--dir", dir}, args...)...)
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	require.NoError(t, c.cmd.Start())
@@ -140,7 +141,7 @@ func (c *cluster) logTails(t *testing.T) {
 func up(t *testing.T, dir string, env []string, args ...string) *cluster {
 	t.Helper()
 	start := time.Now()
-	c := launch(t, dir, env, append(args, "--base-port", fmt.Sprint(freePorts(t)))...)
+	c := launch(t, dir, env, append(args, "--base-port", fmt.Sprint(ports.TakeBlock(t)))...)
 	require.Eventually(t, func() bool {
 		return strings.Contains(c.stdout.String(), "\n") || c.ended()
 	}, patience, poll, "not ready in time")
@@ -220,28 +221,6 @@ func runs(pid int) bool {
 func reaped(pid int) bool {
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	return errors.Is(err, os.ErrNotExist)
-}
-
-// freePorts finds a base of forty ports that are free, below the range that the
-// system gives to clients.
-func freePorts(t *testing.T) int {
-	t.Helper()
-	const block = 40
-	for range 200 {
-		base := 20000 + block*rand.IntN(300)
-		free := true
-		for port := base; port < base+block && free; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if free = err == nil; free {
-				require.NoError(t, l.Close())
-			}
-		}
-		if free {
-			return base
-		}
-	}
-	require.Fail(t, "no block of free ports found")
-	return 0
 }
 
 // call asks an API and returns the body of a 200.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,13 +13,17 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // refused runs `local-cluster up` and insists on one clear line and exit code
 // 1, with nothing on stdout. Lines about progress may precede it.
 func refused(t *testing.T, env, args []string, says ...string) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "local-cluster"), append([]string{"up", "--json"}, args...)...)
+	cmd := proc.Command(filepath.Join(bin, "local-cluster"), append([]string{"up", "--json"}, args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -61,18 +64,15 @@ func TestRefusals(t *testing.T) {
 	empty := t.TempDir()
 	notADir := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(notADir, nil, 0o600))
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	port := ports.TakeBlock(t) + 13
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	require.NoError(t, err)
 	defer taken.Close()
-	port := taken.Addr().(*net.TCPAddr).Port
-	unused, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, unused.Close())
-	base := fmt.Sprint(freePorts(t))
+	base := fmt.Sprint(ports.TakeBlock(t))
 	keys := []string{"AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_EC2_METADATA_DISABLED=true"}
 	noKeys := []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_PROFILE=", "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null"}
-	nobody := "http://" + unused.Addr().String()
+	nobody := "http://" + ports.Address(t)
 
 	for name, c := range map[string]struct {
 		args []string
@@ -138,7 +138,7 @@ func TestAChildThatCannotStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "run")
-			refused(t, nil, []string{"--dir", dir, "--blockstore", "flatfs", "--tasks", "1", "--base-port", fmt.Sprint(freePorts(t)),
+			refused(t, nil, []string{"--dir", dir, "--blockstore", "flatfs", "--tasks", "1", "--base-port", fmt.Sprint(ports.TakeBlock(t)),
 				"--bin-dir", binWith(t, c.binary, c.script)}, c.says...)
 			require.NoFileExists(t, filepath.Join(dir, "task-1", "ipfs", "repo.lock"), "no daemon is left on the repo")
 		})
@@ -182,8 +182,8 @@ func TestNothingOutlivesTheSupervisor(t *testing.T) {
 func TestAStuckChildCannotHoldUpTheEnd(t *testing.T) {
 	for name, again := range map[string]bool{"one signal": false, "two signals": true} {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() && !again {
-				t.Skip("takes ten seconds by design")
+			if !again {
+				gate.NotQuick(t, "takes ten seconds by design")
 			}
 			c := up(t, filepath.Join(t.TempDir(), "run"), nil, "--blockstore", "flatfs", "--tasks", "1")
 			pids := c.status(t).pids()

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,15 +13,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // externalS3 runs an S3 server that is not local-cluster's, with one bucket.
 func externalS3(t *testing.T, bucket string) (endpoint string, env []string) {
 	t.Helper()
 	const access, secret = "EXTERNALKEY", "external-secret-key-0123456789"
-	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t))
+	address := ports.Address(t)
 	data := t.TempDir()
-	cmd := exec.Command(filepath.Join(bin, "versitygw"), "--port", address, "--keep-alive", "--quiet", "posix", data)
+	cmd := proc.Command(filepath.Join(bin, "versitygw"), "--port", address, "--keep-alive", "--quiet", "posix", data)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+access, "ROOT_SECRET_KEY="+secret)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
@@ -43,7 +45,7 @@ func externalS3(t *testing.T, bucket string) (endpoint string, env []string) {
 
 func TestAnS3ServerThatAlreadyRuns(t *testing.T) {
 	endpoint, env := externalS3(t, "given")
-	base := fmt.Sprint(freePorts(t))
+	base := fmt.Sprint(ports.TakeBlock(t))
 	dir := filepath.Join(t.TempDir(), "run")
 	refused(t, env, []string{"--dir", dir, "--base-port", base, "--s3-endpoint", endpoint, "--s3-bucket", "absent"},
 		"there is no bucket absent at "+endpoint, "--s3-bucket")
@@ -79,7 +81,7 @@ func checkCommands(t *testing.T, c *cluster) {
 	require.NoError(t, os.MkdirAll(filepath.Join(folder, "empty"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "a+b ü.txt"), []byte("a photo"), 0o600))
 	run := func(args ...string) string {
-		cmd := exec.Command(filepath.Join(bin, "local-cluster"), append(args, "--dir", c.dir)...)
+		cmd := proc.Command(filepath.Join(bin, "local-cluster"), append(args, "--dir", c.dir)...)
 		out, err := cmd.Output()
 		require.NoError(t, err)
 		return string(out)

@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // file is one file of a tree: its path below the root, and where its content is.
@@ -43,7 +45,7 @@ func goSources(t *testing.T) []file {
 	require.NoError(t, err)
 	src := filepath.Join(strings.TrimSpace(string(out)), "src")
 	parts, least, most := []string{"net", "cmd"}, 3000, 3100
-	if testing.Short() {
+	if testing.Short() && !gate.Full() {
 		parts, least, most = []string{"net/http"}, 50, 200
 	}
 	var files []file

@@ -9,13 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/ipfs/kubo/cmd/ipfs/kubo"
 	"github.com/ipfs/kubo/core/commands"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/memdir"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks" // where adds decorates
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/efs"    // the datastore type efsds
@@ -55,24 +56,16 @@ type repo struct {
 // newRepo makes an empty repo with kubo's flatfs, synced.
 func newRepo(t *testing.T) *repo {
 	t.Helper()
-	base := t.TempDir()
-	if _, err := os.Stat("/dev/shm"); err == nil {
-		// Kubo syncs each block several times.
-		base, err = os.MkdirTemp("/dev/shm", "efs-kubo-test-")
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, os.RemoveAll(base)) })
-	}
-	r := &repo{t, filepath.Join(base, "repo"), stock}
+	r := &repo{t, filepath.Join(memdir.New(t), "repo"), stock} // kubo syncs each block several times
 	r.ipfs("init", "--empty-repo", "--profile", "test,flatfs")
 	r.blockstore(flatfsType)
 	return r
 }
 
 func (r *repo) command(args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := proc.Command("/proc/self/exe", args...)
 	cmd.Args[0] = "ipfs"
 	cmd.Env = append(os.Environ(), beKubo+"="+r.kubo, "IPFS_PATH="+r.path, "IPFS_TELEMETRY=off")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -147,7 +140,7 @@ func (r *repo) requireTree(cid, dir string) {
 	r.t.Helper()
 	out := filepath.Join(r.t.TempDir(), "out")
 	r.ipfs("get", "-o", out, cid)
-	diff, err := exec.Command("diff", "-r", dir, out).CombinedOutput()
+	diff, err := proc.Command("diff", "-r", dir, out).CombinedOutput()
 	require.NoError(r.t, err, string(diff))
 }
 

@@ -10,12 +10,10 @@ import (
 	"maps"
 	"math/rand/v2"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,6 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/local/compose"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // deployment is all of a compose file, under a name of its own.
@@ -76,7 +76,7 @@ func (of description) files(t *testing.T) string {
 		return files
 	}
 	files := t.TempDir()
-	cmd := exec.Command("go", "run", "./cmd/compose", "templates/"+of.template+".json", files)
+	cmd := proc.Command("go", "run", "./cmd/compose", "templates/"+of.template+".json", files)
 	cmd.Dir = filepath.Join(top, "infra")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -88,7 +88,7 @@ func deploy(t *testing.T, of description, version, blockstore string) *deploymen
 	t.Helper()
 	d := &deployment{tasks: of.tasks, Deployment: compose.Deployment{
 		Files: of.files(t), Dir: filepath.Join(t.TempDir(), "state"), Project: fmt.Sprintf("ipfsawstest%d%s%s", os.Getpid(), of.template, blockstore), Version: version,
-		Blockstore: blockstore, GatewayPort: freePort(t), APIPort: freePort(t), Timeout: patience, Out: io.Discard,
+		Blockstore: blockstore, GatewayPort: ports.Take(t), APIPort: ports.Take(t), Timeout: patience, Out: io.Discard,
 	}}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -115,14 +115,6 @@ func deploy(t *testing.T, of description, version, blockstore string) *deploymen
 	require.NoError(t, err)
 	d.client.Timeout = 30 * time.Second
 	return d
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // id is the container of a service.

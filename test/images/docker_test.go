@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +12,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 const (
@@ -30,7 +32,7 @@ var all = []string{"ipfs-aws", "cluster-aws", "local-cluster", "versitygw"}
 const top = "../.."
 
 var engine = sync.OnceValue(func() error {
-	out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput()
+	out, err := proc.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
 	}
@@ -47,7 +49,7 @@ var builtBefore = sync.OnceValue(func() error {
 	}
 	defer os.RemoveAll(dir)
 	for _, program := range []struct{ module, at string }{{top, "./cmd/ipfs-aws"}, {top + "/cluster", "./cmd/cluster-aws"}} {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/",
+		cmd := proc.Command("go", "build", "-trimpath", "-o", dir+"/",
 			"-ldflags", "-s -w -X github.com/ipfs-aws/ipfs-aws/internal/version.Version=0.0.1-before", program.at)
 		cmd.Dir = program.module
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -69,7 +71,7 @@ var builtBefore = sync.OnceValue(func() error {
 func need(t *testing.T) {
 	t.Helper()
 	if err := engine(); err != nil {
-		t.Skipf("no Docker engine answers: the images are not tested here (%v)", err)
+		gate.Missing(t, gate.Docker, fmt.Sprintf("no engine answers, the images are not tested (%v)", err))
 	}
 	require.NoError(t, built(), "run `make build` first")
 }
@@ -81,7 +83,7 @@ func build(binaries, version string, names ...string) error {
 		return err
 	}
 	args := append([]string{"run", "./cmd/images", "docker"}, names...)
-	cmd := exec.Command("go", append(args, "--binaries", binaries, "--version", version, "--commit", "0123456789ab", "--date", "1767225600")...)
+	cmd := proc.Command("go", append(args, "--binaries", binaries, "--version", version, "--commit", "0123456789ab", "--date", "1767225600")...)
 	cmd.Dir = filepath.Join(top, "docker")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the images: %w: %s", err, out)
@@ -94,7 +96,7 @@ func TestMain(m *testing.M) {
 	if engine() == nil {
 		for _, name := range all {
 			for _, tag := range []string{current, before} { // what was not built is not there
-				_ = exec.Command("docker", "rmi", "--force", name+":"+tag).Run()
+				_ = proc.Command("docker", "rmi", "--force", name+":"+tag).Run()
 			}
 		}
 	}
@@ -103,7 +105,7 @@ func TestMain(m *testing.M) {
 
 // try runs docker.
 func try(in io.Reader, args ...string) (string, error) {
-	cmd := exec.Command("docker", args...)
+	cmd := proc.Command("docker", args...)
 	var out, said bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &said
 	if err := cmd.Run(); err != nil {
@@ -123,6 +125,8 @@ func docker(t *testing.T, args ...string) string {
 func eventually(t *testing.T, within time.Duration, what string, cond func() error) {
 	t.Helper()
 	start := time.Now()
+	again := time.NewTicker(poll)
+	defer again.Stop()
 	for {
 		err := cond()
 		if err == nil {
@@ -131,7 +135,7 @@ func eventually(t *testing.T, within time.Duration, what string, cond func() err
 		if time.Since(start) > within {
 			require.NoError(t, err, "%s: not within %s", what, within)
 		}
-		time.Sleep(poll)
+		<-again.C
 	}
 }
 
@@ -149,11 +153,11 @@ func newSingle(t *testing.T) *single {
 	docker(t, "volume", "create", s.volume)
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := exec.Command("docker", "logs", "--tail", "20", s.name).CombinedOutput()
+			out, _ := proc.Command("docker", "logs", "--tail", "20", s.name).CombinedOutput()
 			t.Logf("%s said:\n%s", s.name, out)
 		}
-		_ = exec.Command("docker", "rm", "--force", s.name).Run()
-		_ = exec.Command("docker", "volume", "rm", "--force", s.volume).Run()
+		_ = proc.Command("docker", "rm", "--force", s.name).Run()
+		_ = proc.Command("docker", "volume", "rm", "--force", s.volume).Run()
 	})
 	return s
 }

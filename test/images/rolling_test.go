@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // load reads and adds without a pause.
@@ -139,14 +141,32 @@ func (d *deployment) replace(t *testing.T, of task) {
 }
 
 // TestDeployment takes one deployment through all of its life: made with the images of
-// an earlier version, used, replaced task by task by the current ones under load.
-func TestDeployment(t *testing.T) { life(t, ours, "s3") }
+// an earlier version, used, replaced task by task by the current ones under load. The faults
+// are those of TestTemplate, which meets them with every change.
+func TestDeployment(t *testing.T) {
+	d, root, tr := inUse(t, ours, before)
+	d.upgrade(t, root, tr)
+	if gate.Full() {
+		d.faults(t, root, tr)
+	}
+}
 
-// TestTemplate does the same with the task definitions of the templates in infra/.
+// TestTemplate does the same with the task definitions of the templates in infra/. The upgrade is
+// that of TestDeployment, which goes through it with every change.
 func TestTemplate(t *testing.T) {
-	t.Run("s3", func(t *testing.T) { life(t, ofTemplate("s3"), "s3") })
+	t.Run("s3", func(t *testing.T) {
+		if !gate.Full() {
+			d, root, tr := inUse(t, ofTemplate("s3"), current)
+			d.faults(t, root, tr)
+			return
+		}
+		d, root, tr := inUse(t, ofTemplate("s3"), before)
+		d.upgrade(t, root, tr)
+		d.faults(t, root, tr)
+	})
 	for _, name := range []string{"onezone", "standard"} {
 		t.Run(name, func(t *testing.T) {
+			gate.Long(t, "the template s3 has the same containers; its volumes are infra's tests")
 			need(t)
 			d := deploy(t, ofTemplate(name), current, "s3") // the blockstore is in the file
 			d.use(t, someTree(3, 60))
@@ -167,13 +187,22 @@ func (d *deployment) use(t *testing.T, tr tree) (root string) {
 	return root
 }
 
-func life(t *testing.T, of description, blockstore string) {
+// inUse is a deployment on S3, made with images of a version, that has content.
+func inUse(t *testing.T, of description, version string) (d *deployment, root string, tr tree) {
+	t.Helper()
 	need(t)
-	require.NoError(t, builtBefore())
-	d := deploy(t, of, before, blockstore)
-	tr := someTree(1, 60)
-	root := d.use(t, tr)
+	if version == before {
+		require.NoError(t, builtBefore())
+	}
+	d = deploy(t, of, version, "s3")
+	tr = someTree(1, 60)
+	root = d.use(t, tr)
+	return d, root, tr
+}
 
+// upgrade replaces task by task by the current version under load.
+func (d *deployment) upgrade(t *testing.T, root string, tr tree) {
+	t.Helper()
 	pair := d.mib(t, d.tasks[0].node) + d.mib(t, d.tasks[0].sidecar)
 	t.Logf("memory of an idle pair: %.0f MiB", pair)
 	require.Less(t, pair, 350.0)
@@ -192,8 +221,6 @@ func life(t *testing.T, of description, blockstore string) {
 	}
 	d.awaitPinned(t, root)
 	d.check(t, root, tr)
-
-	d.faults(t, root, tr)
 }
 
 // checkAtTheEdge asks for parts, for formats, and without credentials.

@@ -1,25 +1,26 @@
 package migrate
 
 import (
-	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // TestKilledAgainAndAgain: a repo moves from flatfs to S3, from there to EFS, to
-// another prefix and layout, and into CAR files, and is killed on its way, 20 times in each direction. After each kill the repo
+// another prefix and layout, and into CAR files, and is killed on its way, in each direction again and again. After each kill the repo
 // opens and has its blocks, and what was acknowledged is not copied again.
 func TestKilledAgainAndAgain(t *testing.T) {
-	blocks, kills := 20_000, 20
-	if testing.Short() {
-		blocks, kills = 2_000, 3
-	}
+	t.Parallel()
+	kills := gate.Rounds(2, 3, 20)
+	blocks := 1_000 * kills
+	choice := gate.Random(t)
 	s := s3test.Start(t)
 	bucket := s.NewBucket(t)
 	n := newNode(t)
@@ -31,26 +32,26 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	refs := n.refs()
 	require.GreaterOrEqual(t, len(refs), blocks)
 	content := map[string]string{root: file}
-	random := rand.New(rand.NewPCG(7, 7))
+	// A run is killed within 0.9 s, so that all of them together copy less than there is, however fast the machine is.
+	const slow = "1MB"
 	cars := filepath.Join(t.TempDir(), "backup")
 
 	for _, c := range []struct {
 		name string
 		args []string
-		slow string // so that all kills come before the end
 	}{
-		{"to s3", toS3(s, bucket, "node-1"), "2MB"},
-		{"to efs", command("--to", "efs", "--path", filepath.Join(t.TempDir(), "efs")), "2MB"},
-		{"to objects", toS3(s, bucket, "node-2", "--layout", "objects"), "2MB"},
-		{"to flatfs", command("--to", "flatfs", "--path", "again"), "2MB"},
-		{"to cars", command("--to", "cars", "--path", cars), "2MB"},
+		{"to s3", toS3(s, bucket, "node-1")},
+		{"to efs", command("--to", "efs", "--path", filepath.Join(t.TempDir(), "efs"))},
+		{"to objects", toS3(s, bucket, "node-2", "--layout", "objects")},
+		{"to flatfs", command("--to", "flatfs", "--path", "again")},
+		{"to cars", command("--to", "cars", "--path", cars)},
 	} {
 		if !t.Run(c.name, func(t *testing.T) {
 			n := n.with(t)
 			var had int64 // blocks that a run had in the target
 			for kill := range kills {
-				slow := append(append([]string{}, c.args...), "--bandwidth", c.slow)
-				answers, ended := n.killed(time.Duration(random.IntN(900))*time.Millisecond, slow...)
+				args := append(slices.Clone(c.args), "--bandwidth", slow)
+				answers, ended := n.killed(time.Duration(choice.IntN(900))*time.Millisecond, args...)
 				require.False(t, ended, "it ended before it was killed %d times", kills)
 				first := true
 				for _, e := range answers {
@@ -63,15 +64,15 @@ func TestKilledAgainAndAgain(t *testing.T) {
 					}
 					had = max(had, e.Progress.Blocks)
 				}
-				victim := refs[random.IntN(len(refs))]
+				victim := refs[choice.IntN(len(refs))]
 				require.Equal(t, victim, n.Run("block", "put", "--format=raw", n.saved(victim)), "kill %d", kill)
 			}
 			// Around the switch.
 			for range kills {
-				if _, ended := n.killed(time.Duration(random.IntN(2000))*time.Millisecond, c.args...); ended {
+				if _, ended := n.killed(time.Duration(choice.IntN(2000))*time.Millisecond, c.args...); ended {
 					break
 				}
-				n.Run("block", "stat", refs[random.IntN(len(refs))])
+				n.Run("block", "stat", refs[choice.IntN(len(refs))])
 			}
 			n.Run(c.args...)
 			n.sound(refs, content)
@@ -86,7 +87,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	fresh.Run("init", "--profile", "test")
 	own := fresh.refs()
 	for range min(kills, 5) {
-		_, ended := fresh.killed(time.Duration(random.IntN(900))*time.Millisecond, command("--from", cars, "--bandwidth", "2MB")...)
+		_, ended := fresh.killed(time.Duration(choice.IntN(900))*time.Millisecond, command("--from", cars, "--bandwidth", slow)...)
 		require.False(t, ended)
 	}
 	fresh.Run(command("--from", cars)...)

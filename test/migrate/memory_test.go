@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/cars"
 	"github.com/ipfs-aws/ipfs-aws/datastore/migrate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -34,9 +35,7 @@ func (n *node) measured(args ...string) int64 {
 
 // TestMemory: 100,000 blocks out of CAR files into a bucket, into another one, and into files.
 func TestMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a minute")
-	}
+	gate.Long(t, "moves 100,000 blocks five times")
 	const blocks, size = 100_000, 4 << 10
 	s := s3test.Start(t)
 	dir := filepath.Join(t.TempDir(), "cars")

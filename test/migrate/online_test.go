@@ -20,7 +20,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 // post sends something to the RPC of the daemon.
@@ -150,6 +152,18 @@ func (u *use) loop(do func(*rand.Rand) error, seed uint64) {
 	})
 }
 
+// more waits until clients have read so many more files.
+func (u *use) more(t *testing.T, reads int) {
+	t.Helper()
+	now := func() int {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return u.reads
+	}
+	enough := now() + reads
+	require.Eventually(t, func() bool { return now() >= enough }, testnode.Patience, time.Millisecond, "reads do not go on: %v", u.failures)
+}
+
 func (u *use) end() {
 	close(u.stop)
 	u.wg.Wait()
@@ -270,10 +284,7 @@ func (n *node) phase() string {
 // what was acknowledged, and in the end it has moved.
 func TestOnlineKilled(t *testing.T) {
 	t.Parallel()
-	kills := 8
-	if testing.Short() {
-		kills = 3
-	}
+	kills := gate.Rounds(1, 2, 8)
 	s := s3test.Start(t)
 	for name, c := range map[string]struct {
 		init, to func(bucket string) []string
@@ -302,7 +313,7 @@ func TestOnlineKilled(t *testing.T) {
 			n.Run(c.init(bucket)...)
 			n.Start()
 			kept, loose := filled(t, n, 100)
-			random := rand.New(rand.NewPCG(3, 4))
+			random := gate.Random(t)
 			args := append(c.to(bucket), "--online")
 			var gone []string
 			phases := map[string]int{}
@@ -315,8 +326,11 @@ func TestOnlineKilled(t *testing.T) {
 				ref := loose[kill]
 				_, err := n.post("block/rm?arg="+ref, nil)
 				require.NoError(t, err)
-				// Most kills come while it copies; some before.
-				time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
+				// Most kills come while it copies; some before. Clients measure the time: by what they have read meanwhile.
+				if kill == 0 || random.IntN(4) > 0 {
+					require.Eventually(t, func() bool { return n.phase() != "" }, testnode.Patience, time.Millisecond)
+				}
+				u.more(t, random.IntN(150))
 				_, err = n.post("repo/stat?size-only=true", nil) // a Sync of deletes is what gc ends with
 				require.NoError(t, err)
 				u.allowed.Store(true)

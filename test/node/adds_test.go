@@ -20,20 +20,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
-
-// addRounds is how many daemons are killed for each blockstore;
-// ADD_KILL_ROUNDS asks for more.
-func addRounds(t *testing.T) int {
-	v := os.Getenv("ADD_KILL_ROUNDS")
-	if v == "" {
-		return 1
-	}
-	n, err := strconv.Atoi(v)
-	require.NoError(t, err)
-	return n
-}
 
 // rpc is the URL of a command of the daemon's RPC.
 func (n *node) rpc(path string, args ...string) string {
@@ -107,10 +96,11 @@ func TestKilledWhileAdding(t *testing.T) {
 			} else {
 				n.run("init", "--blockstore", blockstore, "--profile", "test")
 			}
-			for round := range addRounds(t) {
+			random := gate.Random(t)
+			for round := range gate.Rounds(1, 1, 5) {
 				d := n.daemon()
-				seed := rand.Uint64()
-				added := d.addAndKill(seed, 20+rand.IntN(1500))
+				seed := random.Uint64()
+				added := d.addAndKill(seed, 20+random.IntN(1500))
 				t.Logf("round %d: %d files were added", round, len(added))
 
 				d = n.daemon()
@@ -158,7 +148,7 @@ func smallTree(t *testing.T, files int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tree")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	seed := rand.Uint64()
+	seed := gate.Random(t).Uint64()
 	for i := range files {
 		content := fmt.Sprintf("%016x%084x", seed, i)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%04d", i)), []byte(content), 0o600))

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -100,9 +102,11 @@ func TestContainerKilledWhileItMakesTheRepo(t *testing.T) {
 	}
 }
 
-// The same with a real process, killed as soon as a file is there.
+// The same with a real process, killed as soon as a file is there: at some of them with every change.
 func TestContainerKilledAtEachStepOfItsFirstStart(t *testing.T) {
-	for _, name := range []string{".ipfs-aws-init", "config", "datastore_spec", "version", "blocks", "datastore", "keystore", "api"} {
+	steps := []string{".ipfs-aws-init", "config", "datastore_spec", "version", "blocks", "datastore", "keystore", "api"}
+	gate.Random(t).Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
+	for _, name := range steps[:gate.Rounds(1, 3, len(steps))] {
 		n := newContainer(t)
 		d := n.start("container")
 		require.Eventually(t, func() bool {
@@ -169,9 +173,8 @@ func TestContainerMigratesTheRepo(t *testing.T) {
 	require.Equal(t, "18", strings.TrimSpace(string(b)))
 
 	at("15")
-	down := httptest.NewServer(http.NotFoundHandler())
-	down.Close()
-	line := n.with("HTTPS_PROXY="+down.URL, "HTTP_PROXY="+down.URL).fail("container")
+	down := "http://" + ports.Address(t)
+	line := n.with("HTTPS_PROXY="+down, "HTTP_PROXY="+down).fail("container")
 	require.Contains(t, line, "has version 15, and the migrations to version 16 could not be fetched or run")
 	require.Contains(t, line, "give this container a way out to the network for one start")
 
@@ -183,7 +186,7 @@ func TestContainerMigratesTheRepo(t *testing.T) {
 
 func TestContainerOnAVolumeOfSomebodyElse(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		gate.Missing(t, gate.Root, "only root can act for other users")
 	}
 	n := newContainer(t)
 	n.dir = filepath.Join(os.TempDir(), fmt.Sprintf("ipfs-aws-volume-%d", os.Getpid()))
@@ -194,7 +197,7 @@ func TestContainerOnAVolumeOfSomebodyElse(t *testing.T) {
 		out := &strings.Builder{}
 		cmd := n.command(args...)
 		cmd.Stderr = out
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 		require.Error(t, cmd.Run())
 		return strings.TrimSpace(out.String())
 	}
@@ -230,11 +233,9 @@ func TestHealthCommand(t *testing.T) {
 	proxy := s3test.NewProxy(t, s.URL)
 	n := newContainer(t, "AWS_ACCESS_KEY_ID="+s3test.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3test.SecretKey,
 		"IPFS_BLOCKSTORE=s3", "IPFS_S3_BUCKET="+s.NewBucket(t), "IPFS_S3_REGION="+s3test.Region, "IPFS_S3_ENDPOINT="+proxy.URL, "IPFS_S3_SEAL_AGE=50ms")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	none := n.with("IPFS_HEALTH_ADDRESS=" + l.Addr().String())
-	require.Contains(t, none.fail("health"), "nothing answers at "+l.Addr().String())
+	free := ports.Address(t)
+	none := n.with("IPFS_HEALTH_ADDRESS=" + free)
+	require.Contains(t, none.fail("health"), "nothing answers at "+free)
 
 	d := n.container()
 	_, port, err := net.SplitHostPort(d.health)
@@ -260,7 +261,7 @@ func TestHealthCommand(t *testing.T) {
 	require.Contains(t, n.with("IPFS_HEALTH_ADDRESS="+strings.TrimPrefix(other.URL, "http://")).fail("health"), "another program listens there")
 
 	// The address may stand in the config.
-	fresh := newContainer(t, "IPFS_HEALTH_ADDRESS=", `IPFS_CONFIG_Plugins_Plugins_health_Config={"Address": "`+l.Addr().String()+`"}`)
+	fresh := newContainer(t, "IPFS_HEALTH_ADDRESS=", `IPFS_CONFIG_Plugins_Plugins_health_Config={"Address": "`+free+`"}`)
 	fresh.start("container")
 	require.Eventually(t, func() bool { return fresh.command("health").Run() == nil }, time.Minute, 50*time.Millisecond)
 }

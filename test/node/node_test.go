@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -45,7 +47,7 @@ func newNode(t *testing.T, env ...string) *node {
 }
 
 func (n *node) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(n.t.Context(), binary(n.t), args...)
+	cmd := proc.CommandContext(n.t.Context(), binary(n.t), args...)
 	cmd.Env = n.env
 	return cmd
 }
@@ -99,16 +101,14 @@ func (n *node) start(args ...string) *daemon {
 
 func (n *node) begin(attr *syscall.SysProcAttr, args ...string) *daemon {
 	n.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(n.t, err)
-	d := &daemon{node: n, health: l.Addr().String(), log: filepath.Join(n.t.TempDir(), "daemon.log"), exited: make(chan error, 1)}
-	require.NoError(n.t, l.Close())
+	d := &daemon{node: n, health: ports.Address(n.t), log: filepath.Join(n.t.TempDir(), "daemon.log"), exited: make(chan error, 1)}
 	logFile, err := os.Create(d.log)
 	require.NoError(n.t, err)
 	d.cmd = exec.Command(binary(n.t), args...)
 	d.cmd.Env = append([]string{"IPFS_HEALTH_ADDRESS=" + d.health}, n.env...)
 	d.cmd.Stdout, d.cmd.Stderr = logFile, logFile
 	d.cmd.SysProcAttr = attr
+	proc.Tie(d.cmd)
 	require.NoError(n.t, d.cmd.Start())
 	require.NoError(n.t, logFile.Close())
 	go func() { d.exited <- d.cmd.Wait() }()

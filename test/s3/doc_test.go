@@ -10,9 +10,8 @@
 // Stock kubo is this test binary under another role: both datastores are of type
 // "s3ds", and one process can only have one of them.
 //
-//	go test ./test/s3              everything but what follows: under 4 minutes
-//	go test ./test/s3 -short       fewer rows of the bill, fewer rounds
+//	go test ./test/s3              most rows of our side of the bill, against the recorded one of go-ds-s3
+//	TEST_FULL=1                    all rows of both sides, more rounds of kill -9
 //	S3BILL_IDLE=10m                how long the idle row lasts (1m)
-//	S3BILL_ROUNDS=30               rounds of kill -9 (2 for each durability)
 //	S3BILL_LATENCY=1               compares speeds under the latency model, too
 package s3bill

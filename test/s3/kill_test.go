@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
@@ -100,19 +100,6 @@ func (n *node) serves(acks []acknowledged) {
 	}
 }
 
-func rounds(t *testing.T) int {
-	v := os.Getenv("S3BILL_ROUNDS")
-	switch {
-	case v != "":
-		n, err := strconv.Atoi(v)
-		require.NoError(t, err)
-		return n
-	case testing.Short():
-		return 1
-	}
-	return 2
-}
-
 // TestKilledWhileWriting: whatever was acknowledged is there after kill -9: on
 // the disk of the task, or, with durability "bucket", in the bucket alone.
 func TestKilledWhileWriting(t *testing.T) {
@@ -124,8 +111,9 @@ func TestKilledWhileWriting(t *testing.T) {
 			settings := map[string]any{"durability": durability, "sealAge": "200ms", "packSize": "1MiB", "cacheSize": "4MiB"}
 			var n *node
 			var acks []acknowledged
+			random := gate.Random(t)
 			seed := uint64(0)
-			for round := range rounds(t) {
+			for round := range gate.Rounds(1, 1, 5) {
 				if n == nil || durability == "bucket" {
 					n = ours(t)
 					n.initOurs(server.URL, bucket, "node-1", settings)
@@ -136,7 +124,7 @@ func TestKilledWhileWriting(t *testing.T) {
 				var mu sync.Mutex
 				var wg sync.WaitGroup
 				api := n.API
-				before, enough := len(acks), 20+rand.IntN(200)
+				before, enough := len(acks), 20+random.IntN(200)
 				reached := make(chan struct{})
 				for w := range writers {
 					wg.Go(func() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
@@ -25,9 +26,8 @@ func former(t *testing.T) string {
 	t.Helper()
 	path, err := filepath.Abs("../../bin/former/ipfs-aws")
 	require.NoError(t, err)
-	if _, err := os.Stat(path); err != nil {
-		t.Skip("needs the release before this one: `make former` builds it")
-	}
+	gate.Long(t, "needs the release before this one")
+	require.FileExists(t, path, "run `make former` first")
 	return path
 }
 

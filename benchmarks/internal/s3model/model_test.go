@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -73,7 +73,7 @@ func TestMeteringAgreesExactly(t *testing.T) {
 				c.MaxAttempts = 20
 				store, err := s3ds.OpenIn(t.Context(), c, t.TempDir(), nil)
 				require.NoError(t, err)
-				blocks := suite.SmallBlocks(rand.Uint64(), 60)
+				blocks := suite.SmallBlocks(gate.Random(t).Uint64(), 60)
 				var wg sync.WaitGroup
 				for w := range 6 {
 					wg.Go(func() {

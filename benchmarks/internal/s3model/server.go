@@ -40,6 +40,18 @@ func StartServer(ctx context.Context, bin, dir string) (*Server, error) {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of the S3 server: %w", err)
 	}
+	// versitygw does not say which port it got, so one is looked for; another process may take it
+	// before the server does, which then ends.
+	const tries = 3
+	for try := 1; ; try++ {
+		s, err := startServer(ctx, bin, dir, data)
+		if err == nil || try == tries || ctx.Err() != nil {
+			return s, err
+		}
+	}
+}
+
+func startServer(ctx context.Context, bin, dir, data string) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("find a port for the S3 server: %w", err)

@@ -18,6 +18,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 var binary string
@@ -30,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binary = filepath.Join(dir, "cluster-aws")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := proc.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build cluster-aws: %v\n%s", err, out)
 		os.Exit(1)
 	}
@@ -52,34 +56,23 @@ const (
 type peerEnv map[string]string
 
 func newPeerEnv(t *testing.T) peerEnv {
-	ports := freePorts(t, 4)
+	swarm, rest, health, node := ports.Take(t), ports.Take(t), ports.Take(t), ports.Take(t)
 	return peerEnv{
 		"IPFS_CLUSTER_PATH":                      filepath.Join(t.TempDir(), "cluster"),
 		"CLUSTER_PEERNAME":                       "task-1",
 		"CLUSTER_SECRET":                         testSecret,
 		"CLUSTER_SEED":                           testSeed,
-		"CLUSTER_PEERS":                          fmt.Sprintf("task-1=/ip4/127.0.0.1/tcp/%d", ports[0]),
-		"CLUSTER_LISTENMULTIADDRESS":             fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[0]),
-		"CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS": fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[1]),
+		"CLUSTER_PEERS":                          fmt.Sprintf("task-1=/ip4/127.0.0.1/tcp/%d", swarm),
+		"CLUSTER_LISTENMULTIADDRESS":             fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", swarm),
+		"CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS": fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", rest),
 		"CLUSTER_RESTAPI_BASICAUTHCREDENTIALS":   "admin:" + testPassword,
-		"CLUSTER_HEALTH_ADDRESS":                 fmt.Sprintf("127.0.0.1:%d", ports[2]),
-		"CLUSTER_IPFSHTTP_NODEMULTIADDRESS":      fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[3]),
+		"CLUSTER_HEALTH_ADDRESS":                 fmt.Sprintf("127.0.0.1:%d", health),
+		"CLUSTER_IPFSHTTP_NODEMULTIADDRESS":      fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", node),
 	}
-}
-
-func freePorts(t *testing.T, n int) []int {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer func() { require.NoError(t, l.Close()) }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 func (e peerEnv) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, args...)
+	cmd := proc.Command(binary, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
 	for k, v := range e {
 		cmd.Env = append(cmd.Env, k+"="+v)
@@ -245,7 +238,7 @@ func TestContainer(t *testing.T) {
 // Without the setting there is a listener in a container all the same.
 func TestContainerHasAHealthListener(t *testing.T) {
 	if l, err := net.Listen("tcp", defaultHealthAddress); err != nil {
-		t.Skip("another program listens on " + defaultHealthAddress)
+		gate.Missing(t, gate.Port, "another program listens on "+defaultHealthAddress)
 	} else {
 		require.NoError(t, l.Close())
 	}

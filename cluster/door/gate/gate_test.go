@@ -127,7 +127,7 @@ func TestDrainFinishesWhatIsInFlightAndRefusesTheRest(t *testing.T) {
 		}
 		_ = res.Body.Close()
 		return res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") == "5"
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	c.say("during")
 	select {
 	case err := <-drained:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
 )
 
 func get(t *testing.T, h http.Handler, path string) (int, string) {
@@ -51,12 +54,12 @@ func TestReadinessFollowsTheChecks(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, r = readyz(t, handler)
 		return len(r.Checks) == 2 && r.Checks[0].Detail == "fine" && r.Checks[1].Detail == "as told"
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, Report{Checks: []Result{{Name: "always", OK: true, Detail: "fine"}, {Name: "sometimes", Detail: "as told", Missing: []string{"a-1"}}}}, r)
 
 	up.Store(true)
-	require.Eventually(t, func() bool { code, r = readyz(t, handler); return r.Ready }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { code, r = readyz(t, handler); return r.Ready }, time.Minute, time.Millisecond)
 	require.Equal(t, http.StatusOK, code)
 	_, metrics := get(t, handler, "/metrics")
 	require.Contains(t, metrics, "cluster_aws_ready 1")
@@ -84,7 +87,7 @@ func TestACheckThatHangsFailsAndDelaysNoAnswer(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, r := readyz(t, handler)
 		return len(r.Checks) == 1 && r.Checks[0].Detail == context.DeadlineExceeded.Error()
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 func TestNothingElseIsServed(t *testing.T) {
@@ -99,11 +102,12 @@ func TestNothingElseIsServed(t *testing.T) {
 }
 
 func TestServeAndClose(t *testing.T) {
-	probe := httptest.NewServer(nil)
-	addr := probe.Listener.Addr().String()
-	_, err := Serve(addr, New("").Handler(prometheus.NewRegistry()))
+	addr := ports.Address(t)
+	taken, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	_, err = Serve(addr, New("").Handler(prometheus.NewRegistry()))
 	require.ErrorContains(t, err, addr, "the port is taken")
-	probe.Close()
+	require.NoError(t, taken.Close())
 
 	s, err := Serve(addr, New("starting").Handler(prometheus.NewRegistry()))
 	require.NoError(t, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/catchup"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/frontier"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/store"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // node is a peer with nothing but a consensus.
@@ -143,9 +144,7 @@ func TestPinsReachTheTrackersOfTrustingPeers(t *testing.T) {
 // change is applied, so nobody looks behind it again. It takes some 40 s, which
 // are the fetch's timeout and what is waited before healing.
 func TestAHistoryWhoseFetchingBrokeOffIsHealed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the fetch's timeout")
-	}
+	gate.NotQuick(t, "waits for the fetch's timeout")
 	ah, bh := newHost(t), newHost(t)
 	a, b := start(t, ah, bh.ID()), start(t, bh, ah.ID())
 	a.connect(b)

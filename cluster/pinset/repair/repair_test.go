@@ -96,7 +96,7 @@ func (r *replica) run() Report {
 // settle opens the replica and waits until its own repair has nothing left.
 func (r *replica) settle() *crdt.Datastore {
 	c := r.open()
-	require.Eventually(r.t, func() bool { return !c.IsDirty(context.Background()) }, 10*time.Second, time.Millisecond)
+	require.Eventually(r.t, func() bool { return !c.IsDirty(context.Background()) }, time.Minute, time.Millisecond)
 	return c
 }
 

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,6 +15,9 @@ import (
 	dstest "github.com/ipfs/go-datastore/test"
 	pebbleds "github.com/ipfs/go-ds-pebble"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // TestMain lets the test binary play the process that is killed.
@@ -84,7 +85,7 @@ func exitOn(err error) {
 // of those are there afterwards.
 func kill(t *testing.T, how string, after int) (acknowledged, found int) {
 	dir := filepath.Join(t.TempDir(), "store")
-	cmd := exec.Command(os.Args[0])
+	cmd := proc.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "STORE_TEST_WRITER="+dir, "STORE_TEST_SYNC="+how)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -114,8 +115,9 @@ func kill(t *testing.T, how string, after int) (acknowledged, found int) {
 }
 
 func TestKillLosesNothingAcknowledged(t *testing.T) {
-	for range 5 {
-		acknowledged, found := kill(t, "always", 1+rand.IntN(200))
+	random := gate.Random(t)
+	for range gate.Rounds(2, 5, 20) {
+		acknowledged, found := kill(t, "always", 1+random.IntN(200))
 		require.Equal(t, acknowledged, found)
 	}
 }
@@ -182,8 +184,9 @@ func TestFolderChangesHands(t *testing.T) {
 }
 
 func TestKillLosesNoDeferredWriteThatWasSynced(t *testing.T) {
-	for range 5 {
-		acknowledged, found := kill(t, "deferred", 1+rand.IntN(200))
+	random := gate.Random(t)
+	for range gate.Rounds(2, 5, 20) {
+		acknowledged, found := kill(t, "deferred", 1+random.IntN(200))
 		require.Equal(t, acknowledged, found)
 	}
 }

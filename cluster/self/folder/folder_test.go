@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/test"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // TestMain lets the test binary play the other process that holds a lock.
@@ -35,7 +36,7 @@ func newID(t *testing.T) peer.ID {
 
 func TestLockExcludesAndNamesAnotherProcess(t *testing.T) {
 	f := Folder(filepath.Join(t.TempDir(), "new", "folder"))
-	cmd := exec.Command(os.Args[0])
+	cmd := proc.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "FOLDER_TEST_HOLDER="+string(f))
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)

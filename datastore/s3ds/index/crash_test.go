@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // state is everything that an index can be asked for.
@@ -263,6 +265,7 @@ func (h *history) check(t *rapid.T) {
 // Whatever happens, and wherever power fails: what the index says is what a prefix of its history made, everything up to
 // the last commit included, and its counters are those of a full scan.
 func TestRandomHistories(t *testing.T) {
+	gate.Checks(t, 10, 30, 200)
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{fs: vfs.NewCrashableMem(), now: state{entries: map[string]Location{}, packs: map[PackID]Pack{}, next: 1}}
 		h.open(t)
@@ -334,12 +337,17 @@ func isRebuild(err error) bool {
 	return false
 }
 
+// TestFlippedBits changes one bit at a number of places of each file.
 func TestFlippedBits(t *testing.T) {
+	gate.Plain(t, "opens the index once for each bit")
+	random := gate.Random(t)
+	places := int64(gate.Rounds(6, 15, 60))
 	fs, want := sample(t)
 	found := 0
 	for _, name := range files(t, fs) {
 		size := fileSize(t, fs, name)
-		for at := int64(0); at < size; at += 1 + size/60 {
+		step := 1 + size/places
+		for at := random.Int64N(step); at < size; at += step {
 			damaged := copyFS(t, fs)
 			f, err := damaged.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 			require.NoError(t, err)
@@ -354,7 +362,7 @@ func TestFlippedBits(t *testing.T) {
 			}
 		}
 	}
-	require.Greater(t, found, 100)
+	require.Greater(t, found, int(places)*3/2)
 }
 
 func TestMissingAndTornFiles(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // slow lets time pass around the moment at which a request takes effect.
@@ -54,7 +55,7 @@ func (s *slow) Get(ctx context.Context, key string, r bucket.Range) (io.ReadClos
 // TestNeverTwo: whatever nodes with wrong clocks do, and however long requests take, whose answers may be lost, at no time do two of
 // them believe that they own the prefix; and when all goes well again somebody can.
 func TestNeverTwo(t *testing.T) {
-	for range 100 { // some bugs show in one of thousands of histories
+	for range gate.Rounds(2, 15, 100) { // some bugs show in one of thousands of histories
 		rapid.Check(t, neverTwo)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	s3bucket "github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -73,7 +73,7 @@ func TestProcessThatWakesUpLate(t *testing.T) {
 	name := server.NewBucket(t)
 	exe, err := os.Executable()
 	require.NoError(t, err)
-	child := exec.Command(exe)
+	child := proc.Command(exe)
 	child.Env = append(os.Environ(), wakerURL+"="+server.URL, wakerBucket+"="+name)
 	child.Stderr = os.Stderr
 	in, err := child.StdinPipe()

@@ -2,9 +2,8 @@ package pack_test
 
 import (
 	"bytes"
-	"crypto/rand"
+	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // node runs commands of a kubo binary on a repo of its own, without a daemon.
@@ -44,7 +44,7 @@ func newNode(t *testing.T) *node {
 }
 
 func (n *node) run(stdin []byte, args ...string) (stdout, stderr string, err error) {
-	cmd := exec.CommandContext(n.t.Context(), n.bin, args...)
+	cmd := proc.CommandContext(n.t.Context(), n.bin, args...)
 	cmd.Env = append(os.Environ(), "IPFS_PATH="+n.dir, "IPFS_TELEMETRY=off")
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs strings.Builder
@@ -64,7 +64,7 @@ func (n *node) ok(stdin []byte, args ...string) string {
 // roots pinned (there are none) and without, and a DAG in it is whole again.
 func TestKuboImportsPacks(t *testing.T) {
 	file := make([]byte, 1<<20+12345)
-	_, err := rand.Read(file)
+	_, err := rand.NewChaCha8([32]byte{2}).Read(file)
 	require.NoError(t, err)
 
 	from := newNode(t)

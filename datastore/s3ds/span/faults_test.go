@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // held lets bodies pass up to a number of bytes; the rest waits for more to be allowed, or for the request to be cancelled.
@@ -32,7 +33,7 @@ type held struct {
 	ended   chan error // cancelled requests
 }
 
-func hold(g *gate, allowed int64) *held {
+func hold(g *source, allowed int64) *held {
 	h := &held{allowed: allowed, started: make(chan bucket.Range, 1000), ended: make(chan error, 1000)}
 	h.more = sync.NewCond(&h.mu)
 	g.set(func(ctx context.Context, r bucket.Range, body io.Reader) (io.Reader, error) {
@@ -115,7 +116,7 @@ func TestBlocksStreamIn(t *testing.T) {
 	w := newWorld(t, packBytes, even(40, 100<<10)...)
 	r := w.reader(t)
 	w.get(t, r, w.blocks[0])
-	h := hold(w.gate, w.blocks[1].Offset+w.blocks[1].Length)
+	h := hold(w.source, w.blocks[1].Offset+w.blocks[1].Length)
 	w.get(t, r, w.blocks[1]) // begins a window of four
 	second := w.async(bg, r, w.blocks[2])
 	waiters(r, 1)
@@ -130,7 +131,7 @@ func TestBlocksStreamIn(t *testing.T) {
 func TestReadersShareARequest(t *testing.T) {
 	w := newWorld(t, packBytes, even(4, 100<<10)...)
 	r := w.reader(t)
-	h := hold(w.gate, 0)
+	h := hold(w.source, 0)
 	var all []<-chan answer
 	for range 20 {
 		all = append(all, w.async(bg, r, w.blocks[1]))
@@ -148,7 +149,7 @@ func TestReadersShareARequest(t *testing.T) {
 func TestCancelledWaiters(t *testing.T) {
 	w := newWorld(t, packBytes, even(4, 100<<10)...)
 	r := w.reader(t)
-	h := hold(w.gate, 0)
+	h := hold(w.source, 0)
 	ctx1, cancel1 := context.WithCancel(bg)
 	ctx2, cancel2 := context.WithCancel(bg)
 	first, second := w.async(ctx1, r, w.blocks[0]), w.async(ctx2, r, w.blocks[0])
@@ -161,7 +162,7 @@ func TestCancelledWaiters(t *testing.T) {
 	cancel2()
 
 	// When the last one leaves, the request ends; who comes then sends a new one.
-	h = hold(w.gate, 0)
+	h = hold(w.source, 0)
 	ctx, cancel := context.WithCancel(bg)
 	third := w.async(ctx, r, w.blocks[2])
 	waiters(r, 1)
@@ -440,7 +441,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	sizes, order := unixfs(240, 256<<10)
 	w := newWorld(t, packBytes, sizes...)
 	r := w.reader(t, func(o *Options) { o.MemoryBytes = MinMemoryBytes })
-	h := hold(w.gate, 0)
+	h := hold(w.source, 0)
 	var wg sync.WaitGroup
 	for n := range 32 {
 		wg.Go(func() {
@@ -465,7 +466,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestClose(t *testing.T) {
 	w := newWorld(t, packBytes, even(4, 100<<10)...)
 	r := w.reader(t)
-	hold(w.gate, 0)
+	hold(w.source, 0)
 	c := w.async(bg, r, w.blocks[0])
 	waiters(r, 1)
 	require.NoError(t, r.Close())
@@ -478,6 +479,7 @@ func TestClose(t *testing.T) {
 // Readers at random and in sequence, in parallel, with requests that fail, break and lie, a cache that is small and sometimes
 // full, contexts that end, packs dropped, restarts: a read gives the right bytes, or an error that was injected.
 func TestRandomHistories(t *testing.T) {
+	gate.Checks(t, 10, 30, 200)
 	var sizes []int64
 	for i := range 150 {
 		sizes = append(sizes, int64(i*i*37%80_000))
@@ -513,7 +515,7 @@ func TestRandomHistories(t *testing.T) {
 			return nil
 		}))
 		open := func() *Reader {
-			r, err := New(w.gate, Options{Next: w.next, MaxWindow: mib, MemoryBytes: MinMemoryBytes, Concurrency: 4, CacheDir: "cache", CacheBytes: 4 * mib, FS: fs})
+			r, err := New(w.source, Options{Next: w.next, MaxWindow: mib, MemoryBytes: MinMemoryBytes, Concurrency: 4, CacheDir: "cache", CacheBytes: 4 * mib, FS: fs})
 			require.NoError(t, err)
 			return r
 		}

@@ -10,12 +10,15 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 const mib = 1 << 20
 
 // The bill of `ipfs cat` of 256 MiB: at most 24 GETs cold, none from the cache, also after a restart.
 func TestCat(t *testing.T) {
+	gate.Plain(t, "reads gigabytes")
 	for name, before := range map[string]int64{"from the start of a pack": 0, "from the middle of a pack": 20 * mib} {
 		t.Run(name, func(t *testing.T) {
 			sizes, order := unixfs(1024, 256<<10)

@@ -23,7 +23,7 @@ var bg = context.Background()
 
 // world is a bucket of packs, and what each block in them is.
 type world struct {
-	*gate
+	*source
 	packs  []Pack
 	blocks []Block
 	data   map[string][]byte // object → bytes
@@ -67,7 +67,7 @@ func newWorld(t testing.TB, limit int64, sizes ...int64) *world {
 		}
 	}
 	end()
-	w.gate = &gate{data: w.data}
+	w.source = &source{data: w.data}
 	return w
 }
 
@@ -99,7 +99,7 @@ func (w *world) reader(t testing.TB, change ...func(*Options)) *Reader {
 	for _, f := range change {
 		f(&o)
 	}
-	r, err := New(w.gate, o)
+	r, err := New(w.source, o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.Close() })
 	return r
@@ -116,9 +116,9 @@ func cached(fs vfs.FS, size int64) func(*Options) {
 	return func(o *Options) { o.FS, o.CacheDir, o.CacheBytes = fs, "cache", size }
 }
 
-// gate is a bucket that can be read only. It counts GETs, and may hold them up, spoil or fail them. (Package mem hashes
+// source is a bucket that can be read only. It counts GETs, and may hold them up, spoil or fail them. (Package mem hashes
 // the whole object for each of them.)
-type gate struct {
+type source struct {
 	bucket.Bucket
 	data map[string][]byte
 
@@ -130,13 +130,13 @@ type gate struct {
 	hook func(ctx context.Context, r bucket.Range, body io.Reader) (io.Reader, error)
 }
 
-func (g *gate) set(hook func(context.Context, bucket.Range, io.Reader) (io.Reader, error)) {
+func (g *source) set(hook func(context.Context, bucket.Range, io.Reader) (io.Reader, error)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.hook = hook
 }
 
-func (g *gate) Get(ctx context.Context, key string, r bucket.Range) (io.ReadCloser, bucket.Info, error) {
+func (g *source) Get(ctx context.Context, key string, r bucket.Range) (io.ReadCloser, bucket.Info, error) {
 	g.gets.Add(1)
 	g.mu.Lock()
 	g.log = append(g.log, fmt.Sprintf("%s %d+%d", key, r.Offset, r.Length))
@@ -159,7 +159,7 @@ func (g *gate) Get(ctx context.Context, key string, r bucket.Range) (io.ReadClos
 type counted struct {
 	io.Reader
 	ctx context.Context
-	g   *gate
+	g   *source
 }
 
 func (c *counted) Read(p []byte) (int, error) {
@@ -173,7 +173,7 @@ func (c *counted) Read(p []byte) (int, error) {
 
 func (c *counted) Close() error { return nil }
 
-func (g *gate) reset() {
+func (g *source) reset() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.gets.Store(0)
@@ -181,7 +181,7 @@ func (g *gate) reset() {
 	g.log = nil
 }
 
-func (g *gate) requests() []string {
+func (g *source) requests() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.log)

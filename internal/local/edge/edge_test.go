@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
 )
 
 // patience bounds every wait for a condition.
@@ -131,10 +133,7 @@ func answer(text string) http.HandlerFunc {
 
 // closedServer is an address that refuses connections.
 func closedServer(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return "http://" + l.Addr().String()
+	return "http://" + ports.Address(t)
 }
 
 func TestRequestsPassUntouched(t *testing.T) {

@@ -78,7 +78,7 @@ func TestStopTerminatesThenKills(t *testing.T) {
 	deaf, err := Start(stubborn)
 	require.NoError(t, err)
 	for _, p := range []*Process{polite, deaf} {
-		require.Eventually(t, func() bool { return p.LastLine() == "ready" }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return p.LastLine() == "ready" }, time.Minute, 5*time.Millisecond)
 	}
 	killed := Stop(t.Context(), time.Now().Add(500*time.Millisecond), polite, nil, deaf)
 	require.Equal(t, []string{"the stubborn one"}, killed)
@@ -91,12 +91,12 @@ func TestStopTerminatesThenKills(t *testing.T) {
 func TestKillTakesTheWholeGroup(t *testing.T) {
 	p, err := Start(shell(t, `sleep 600 & echo $!; wait`))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.LastLine() != "" }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return p.LastLine() != "" }, time.Minute, 5*time.Millisecond)
 	grandchild, err := strconv.Atoi(p.LastLine())
 	require.NoError(t, err)
 	p.Kill()
 	<-p.Done()
-	require.Eventually(t, func() bool { return !running(grandchild) }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !running(grandchild) }, time.Minute, 5*time.Millisecond)
 }
 
 // running tells a live process from one that waits to be reaped by whoever

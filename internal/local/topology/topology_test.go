@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
 )
 
 func options(dir string) Options {
@@ -35,9 +37,9 @@ func TestPortsAreDistinctAndInRange(t *testing.T) {
 }
 
 func TestTakenPortIsNamed(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port := ports.Take(t)
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
 	p := Ports{EdgeGateway: port}
 	err = p.check(t.Context(), false, 0)
 	require.ErrorContains(t, err, "port "+strconv.Itoa(port)+", wanted by the edge's gateway")

@@ -9,10 +9,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -23,6 +21,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/ports"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // Credentials and region of every server.
@@ -50,24 +51,14 @@ func Start(t testing.TB) *Server {
 	bin, err := binary()
 	require.NoError(t, err)
 	dir := t.TempDir()
-	// The port is free when it is chosen, but somebody may take it before the server does.
-	for range 3 {
-		if url, ok := launch(t, bin, dir); ok {
-			return &Server{URL: url, Dir: dir}
-		}
-	}
-	require.FailNow(t, "versitygw does not start", "see the log above")
-	return nil
+	return &Server{URL: launch(t, bin, dir), Dir: dir}
 }
 
-func launch(t testing.TB, bin, dir string) (url string, ok bool) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
-
+func launch(t testing.TB, bin, dir string) (url string) {
+	t.Helper()
+	addr := ports.Address(t) // it does not say which port it got
 	log := &buffer{}
-	cmd := exec.Command(bin, "--port", addr, "--region", Region, "--health", "/health", "--keep-alive", "--quiet", "posix", dir)
+	cmd := proc.Command(bin, "--port", addr, "--region", Region, "--health", "/health", "--keep-alive", "--quiet", "posix", dir)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(t, cmd.Start())
@@ -87,16 +78,14 @@ func launch(t testing.TB, bin, dir string) (url string, ok bool) {
 	defer again.Stop()
 	for {
 		if healthy(ctx, "http://"+addr+"/health") {
-			return "http://" + addr, true
+			return "http://" + addr
 		}
 		select {
 		case <-again.C:
 		case <-exited:
-			t.Logf("versitygw ended:\n%s", log)
-			return "", false
+			require.FailNow(t, "versitygw ended", "%s", log)
 		case <-ctx.Done():
-			t.Logf("versitygw does not answer:\n%s", log)
-			return "", false
+			require.FailNow(t, "versitygw does not answer", "%s", log)
 		}
 	}
 }

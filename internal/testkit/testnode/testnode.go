@@ -17,6 +17,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -67,7 +68,7 @@ func New(t *testing.T, program string, env ...string) *Node {
 
 // Command is a command of the program, which ends with the test.
 func (n *Node) Command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(n.T.Context(), n.Program, args...)
+	cmd := proc.CommandContext(n.T.Context(), n.Program, args...)
 	cmd.Env = n.Env
 	return cmd
 }
@@ -108,7 +109,7 @@ func (n *Node) Launch() {
 	}
 	log, err := os.OpenFile(n.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(n.T, err)
-	n.Cmd = exec.Command(n.Program, "daemon")
+	n.Cmd = proc.Command(n.Program, "daemon")
 	n.Cmd.Env, n.Cmd.Stdout, n.Cmd.Stderr = n.Env, log, log
 	require.NoError(n.T, n.Cmd.Start())
 	require.NoError(n.T, log.Close())
