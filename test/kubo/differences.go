@@ -1,0 +1,16 @@
+package kubo
+
+// difference is a test of kubo that fails on purpose, or cannot run. Subtests are
+// named as go test names them; a name stands for everything below it.
+type difference struct {
+	test   string   // package below test, a blank, and the test
+	stores []string // where it is so; empty: with every blockstore
+	why    string
+}
+
+// differences are the tests that fail, because ipfs-aws is to behave otherwise.
+var differences = []difference{}
+
+// elsewhere are the tests that are not run, or skip themselves, because they need
+// what not every machine has.
+var elsewhere = []difference{}

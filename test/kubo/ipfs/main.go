@@ -1,0 +1,80 @@
+// Command ipfs becomes ipfs-aws, with a blockstore where a repo is made. kubo's
+// tests find it under the name that they look for.
+//
+// A file store.json next to it says which program it becomes, and what it adds
+// to the environment of every command, and of those that make a repo. In the
+// values of the latter, PREFIX stands for a name that was never used before.
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Store is the content of store.json.
+type Store struct {
+	Program string
+	Always  []string // NAME=value
+	Init    []string // NAME=value
+}
+
+func main() {
+	if err := become(); err != nil {
+		fmt.Fprintln(os.Stderr, "ipfs of the tests:", err)
+		os.Exit(125)
+	}
+}
+
+func become() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(self), "store.json"))
+	if err != nil {
+		return err
+	}
+	var s Store
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	env := append(os.Environ(), s.Always...)
+	if makesRepo(os.Args[1:]) {
+		prefix := strings.ToLower(rand.Text())
+		for _, kv := range s.Init {
+			env = append(env, strings.ReplaceAll(kv, "PREFIX", prefix))
+		}
+	}
+	// A test that panics leaves its daemons behind. They end with it.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	return syscall.Exec(s.Program, os.Args, env)
+}
+
+// makesRepo reports whether a command makes a repo with a store of our choice: the
+// tests of kubo's own datastores, and of repos that are there, keep theirs.
+func makesRepo(args []string) bool {
+	if !slices.Contains(args, "init") && !slices.Contains(args, "--init") {
+		return false
+	}
+	for _, a := range args {
+		for _, own := range []string{"pebbleds", "badgerds", "flatfs"} {
+			if strings.Contains(a, own) {
+				return false
+			}
+		}
+	}
+	path := os.Getenv("IPFS_PATH")
+	_, err := os.Stat(filepath.Join(path, "config"))
+	return path == "" || errors.Is(err, os.ErrNotExist)
+}

@@ -1,0 +1,388 @@
+package kubo
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/local/process"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+)
+
+var (
+	only  = flag.String("only", "", "run those of kubo's tests only whose name matches; their lists are not held against them")
+	side  = flag.Int("parallel-tests", 4, "how many of kubo's tests run at a time; they wait most of the time")
+	quiet = flag.Bool("terse", false, "do not print what a failed test has written")
+)
+
+// kuboModule has the tests.
+const kuboModule = "github.com/ipfs/kubo"
+
+// cutOff bounds a run of one package: the longest takes 10 minutes on two quiet cores.
+const cutOff = time.Hour
+
+func TestMain(m *testing.M) { s3test.Main(m) }
+
+// kubo's tests pass with our program, whatever the blockstore.
+func TestKubo(t *testing.T) {
+	suites := compile(t)
+	for _, store := range []string{"flatfs", "efs", "s3"} {
+		t.Run(store, func(t *testing.T) {
+			dir := layOut(t, suites, settings(t, store))
+			for _, s := range suites {
+				t.Run(s.name, func(t *testing.T) { s.run(t, store, dir) })
+			}
+		})
+	}
+}
+
+// settings are what a repo is made with.
+func settings(t *testing.T, store string) (always, init []string) {
+	init = []string{"IPFS_BLOCKSTORE=" + store}
+	if store == "s3" {
+		gateway, err := filepath.Abs("../../bin/versitygw")
+		require.NoError(t, err)
+		t.Setenv("VERSITYGW_BIN", gateway)
+		server := s3test.Start(t)
+		always = []string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
+		init = append(init, "IPFS_S3_BUCKET="+server.NewBucket(t), "IPFS_S3_REGION="+s3test.Region,
+			"IPFS_S3_ENDPOINT="+server.URL, "IPFS_S3_PREFIX=PREFIX")
+	}
+	return always, init
+}
+
+// suite is a package of kubo's tests.
+type suite struct {
+	name   string // below kubo's folder test
+	source string // its folder in the module cache
+	binary string
+	tests  []string
+}
+
+// compile builds kubo's tests.
+func compile(t *testing.T) []suite {
+	bin := t.TempDir()
+	out := command(t, "go", "list", "-tags", "deps", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}", kuboModule+"/test/cli/...")
+	var suites []suite
+	for line := range strings.Lines(out) {
+		path, dir, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			continue
+		}
+		s := suite{name: strings.TrimPrefix(path, kuboModule+"/test/"), source: dir}
+		s.binary = filepath.Join(bin, strings.ReplaceAll(s.name, "/", "-"))
+		command(t, "go", "test", "-c", "-o", s.binary, path)
+		for name := range strings.Lines(command(t, s.binary, "-test.list", "^Test")) {
+			s.tests = append(s.tests, strings.TrimSpace(name))
+		}
+		suites = append(suites, s)
+	}
+	require.NotEmpty(t, suites)
+	return suites
+}
+
+// layOut makes a folder in which kubo's tests find what they look for, and returns it.
+func layOut(t *testing.T, suites []suite, always, init []string) string {
+	// A socket's path has 108 bytes at most, and kubo's tests make sockets deep down.
+	dir, err := os.MkdirTemp("", "kubo")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("everything is left in %s", dir)
+			return
+		}
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // tests leave folders that nothing may be removed from
+			if err == nil && d.IsDir() {
+				err = os.Chmod(path, 0o700)
+			}
+			return err
+		})
+		require.NoError(t, os.RemoveAll(dir))
+	})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module "+kuboModule+"\n"), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
+	for _, s := range suites {
+		copyData(t, s.source, filepath.Join(dir, "test", s.name))
+	}
+	place := filepath.Join(dir, "cmd", "ipfs")
+	require.NoError(t, os.MkdirAll(place, 0o700))
+	command(t, "go", "build", "-o", filepath.Join(place, "ipfs"), "./ipfs")
+	program, err := filepath.Abs("../../bin/ipfs-aws")
+	require.NoError(t, err)
+	require.FileExists(t, program, "run `make build` first")
+	b, err := json.Marshal(map[string]any{"Program": program, "Always": always, "Init": init})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(place, "store.json"), b, 0o600))
+	return dir
+}
+
+// copyData copies what is no source; packages below are suites of their own.
+func copyData(t *testing.T, from, to string) {
+	require.NoError(t, os.MkdirAll(to, 0o700))
+	require.NoError(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		if strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
+	}))
+}
+
+// results are how tests ended, by name, and what they have written.
+type results struct {
+	ended  map[string]string // pass, fail or skip
+	wrote  map[string]*strings.Builder
+	broken string // the end of what was written, if the run broke off
+}
+
+// run runs a suite, and holds its results against the lists.
+func (s suite) run(t *testing.T, store, dir string) {
+	began := time.Now()
+	fails, needs := s.listed(differences, store), s.listed(elsewhere, store)
+	filter, err := regexp.Compile(*only)
+	require.NoError(t, err)
+	var together, alone []string
+	for _, test := range s.tests {
+		switch {
+		case *only != "" && !filter.MatchString(test):
+		case slices.ContainsFunc(slices.Collect(maps.Keys(fails)), func(name string) bool { return isOrIn(name, test) }):
+			alone = append(alone, test) // it may panic
+		default:
+			together = append(together, test)
+		}
+	}
+	ended, wrote := map[string]string{}, map[string]*strings.Builder{}
+	take := func(r results, test string) bool {
+		all := true
+		for name, how := range r.ended {
+			if isOrIn(name, test) {
+				ended[name], wrote[name] = how, r.wrote[name]
+				all = all && how != "fail"
+			}
+		}
+		return all && r.ended[test] != ""
+	}
+
+	// A panic ends the run, and leaves the tests that had not ended for the next.
+	for pending := together; len(pending) > 0; {
+		r := s.start(t, dir, pending, needs, *side)
+		var left []string
+		for _, test := range pending {
+			switch {
+			case r.ended[test] == "" && !covered(needs, test):
+				left = append(left, test)
+			case !take(r, test):
+				alone = append(alone, test)
+			}
+		}
+		if len(left) == len(pending) {
+			alone, left = append(alone, left...), nil
+		}
+		pending = left
+	}
+	for _, test := range alone {
+		expected := slices.ContainsFunc(slices.Collect(maps.Keys(fails)), func(name string) bool { return isOrIn(name, test) })
+		for try := range 2 {
+			for name := range ended {
+				if isOrIn(name, test) {
+					delete(ended, name)
+				}
+			}
+			r := s.start(t, dir, []string{test}, needs, 1)
+			good := take(r, test)
+			if r.ended[test] == "" {
+				ended[test], wrote[test] = "fail", &strings.Builder{}
+				wrote[test].WriteString(r.broken)
+			}
+			if expected {
+				break
+			}
+			if good {
+				t.Logf("%s %s failed among others, and passed alone (try %d)", s.name, test, try+1)
+				break
+			}
+		}
+	}
+	s.judge(t, ended, wrote, fails, needs)
+	t.Logf("%s with %s: %s, %s", s.name, store, count(ended), time.Since(began).Round(time.Second))
+}
+
+// judge holds results against the lists.
+func (s suite) judge(t *testing.T, ended map[string]string, wrote map[string]*strings.Builder, fails, needs map[string]bool) {
+	met := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(ended)) {
+		if slices.ContainsFunc(slices.Collect(maps.Keys(ended)), func(other string) bool { return other != name && isOrIn(other, name) }) {
+			continue // what is below it says more
+		}
+		why := coveredBy(fails, name)
+		switch how := ended[name]; {
+		case how == "fail" && why == "":
+			out := ""
+			if b := wrote[name]; b != nil && !*quiet {
+				out = ":\n" + b.String()
+			}
+			t.Errorf("%s %s fails%s", s.name, name, out)
+		case how == "pass" && why != "":
+			t.Errorf("%s %s passes: take %q off the differences, or name what fails in it", s.name, name, why)
+		case how == "skip" && coveredBy(needs, name) == "":
+			t.Errorf("%s %s skips itself, and is not listed as one that needs something", s.name, name)
+		}
+		if why != "" {
+			met[why] = true
+		}
+	}
+	if *only != "" {
+		return
+	}
+	for name := range fails {
+		if !met[name] {
+			t.Errorf("%s %s is listed as a difference, and is no test: take it off", s.name, name)
+		}
+	}
+	for name := range needs {
+		top, _, _ := strings.Cut(name, "/")
+		if !slices.Contains(s.tests, top) {
+			t.Errorf("%s %s is listed as one that needs something, and is no test: take it off", s.name, name)
+		}
+	}
+}
+
+func count(ended map[string]string) string {
+	n := map[string]int{}
+	for name, how := range ended {
+		n[how]++
+		if !strings.Contains(name, "/") {
+			n["top"]++
+		}
+	}
+	return fmt.Sprintf("%d tests (%d with subtests): %d passed, %d failed as listed or above, %d skipped", n["top"], len(ended), n["pass"], n["fail"], n["skip"])
+}
+
+// start runs tests of the suite, all but those that need something.
+func (s suite) start(t *testing.T, dir string, tests []string, needs map[string]bool, parallel int) results {
+	log := filepath.Join(t.TempDir(), "log")
+	args := []string{"-test.v=test2json", "-test.timeout", cutOff.String(), "-test.parallel", fmt.Sprint(parallel),
+		"-test.run", "^(" + strings.Join(tests, "|") + ")$"}
+	if len(needs) > 0 {
+		var skip []string
+		for name := range needs {
+			skip = append(skip, pattern(name))
+		}
+		args = append(args, "-test.skip", strings.Join(skip, "|"))
+	}
+	err := process.Run(context.Background(), process.Spec{
+		Name: "kubo's " + s.name, Path: s.binary, Args: args, Dir: filepath.Join(dir, "test", s.name), Log: log,
+		Env: append(os.Environ(), "TMPDIR="+filepath.Join(dir, "tmp"), "HOME="+dir,
+			"PATH="+filepath.Join(dir, "cmd", "ipfs")+string(os.PathListSeparator)+os.Getenv("PATH")),
+	})
+	var exit *process.Exit
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	b, err := os.ReadFile(log)
+	require.NoError(t, err)
+	return parse(t, b)
+}
+
+func parse(t *testing.T, log []byte) results {
+	cmd := exec.Command("go", "tool", "test2json", "-t")
+	cmd.Stdin = bytes.NewReader(log)
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	r := results{ended: map[string]string{}, wrote: map[string]*strings.Builder{}}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var e struct{ Action, Test, Output string }
+		require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
+		switch e.Action {
+		case "pass", "fail", "skip":
+			if e.Test != "" {
+				r.ended[e.Test] = e.Action
+			}
+		case "output":
+			if r.wrote[e.Test] == nil {
+				r.wrote[e.Test] = &strings.Builder{}
+			}
+			r.wrote[e.Test].WriteString(e.Output)
+		}
+	}
+	require.NoError(t, lines.Err())
+	r.broken = string(log[max(0, len(log)-8<<10):])
+	return r
+}
+
+// listed are the names in a list that are of this suite and hold with a store.
+func (s suite) listed(list []difference, store string) map[string]bool {
+	names := map[string]bool{}
+	for _, d := range list {
+		suite, name, _ := strings.Cut(d.test, " ")
+		if suite == s.name && (len(d.stores) == 0 || slices.Contains(d.stores, store)) {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// isOrIn reports whether a test is one that is named, or a subtest of it.
+func isOrIn(name, test string) bool { return name == test || strings.HasPrefix(name, test+"/") }
+
+// coveredBy is the listed name that stands for a test.
+func coveredBy(listed map[string]bool, name string) string {
+	for l := range listed {
+		if isOrIn(name, l) {
+			return l
+		}
+	}
+	return ""
+}
+
+func covered(listed map[string]bool, name string) bool { return coveredBy(listed, name) != "" }
+
+// pattern is a name as the flags -test.run and -test.skip have it.
+func pattern(name string) string {
+	parts := strings.Split(name, "/")
+	for i, p := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
+	}
+	return strings.Join(parts, "/")
+}
+
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoErrorf(t, err, "%s %s: %s", name, strings.Join(args, " "), stderr.String())
+	return string(out)
+}
