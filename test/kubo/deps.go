@@ -2,14 +2,54 @@
 
 package kubo
 
-// What kubo's tests import, for go mod tidy; and the node, whose versions these
-// tests are built with.
+// What kubo's tests import, for go mod tidy, which does not look at them; and a
+// package of the node, whose versions are the ones to test with.
 import (
 	_ "github.com/ipfs-aws/ipfs-aws/plugin/blocks"
+
+	_ "github.com/blang/semver/v4"
+	_ "github.com/cockroachdb/pebble/v2"
+	_ "github.com/google/uuid"
+	_ "github.com/ipfs/boxo/autoconf"
+	_ "github.com/ipfs/boxo/bitswap/network/bsnet"
+	_ "github.com/ipfs/boxo/ipld/unixfs"
+	_ "github.com/ipfs/boxo/ipns"
+	_ "github.com/ipfs/boxo/routing/http/client"
+	_ "github.com/ipfs/boxo/routing/http/server"
+	_ "github.com/ipfs/boxo/routing/http/types"
+	_ "github.com/ipfs/boxo/routing/http/types/iter"
+	_ "github.com/ipfs/boxo/verifcid"
+	_ "github.com/ipfs/go-cid"
+	_ "github.com/ipfs/go-test/random"
 	_ "github.com/ipfs/go-test/random/files"
+	_ "github.com/ipfs/kubo"
+	_ "github.com/ipfs/kubo/client/rpc"
+	_ "github.com/ipfs/kubo/client/rpc/auth"
+	_ "github.com/ipfs/kubo/config"
+	_ "github.com/ipfs/kubo/core/commands"
+	_ "github.com/ipfs/kubo/core/commands/cmdutils"
+	_ "github.com/ipfs/kubo/core/commands/name"
+	_ "github.com/ipfs/kubo/core/node/libp2p"
 	_ "github.com/ipfs/kubo/test/cli/harness"
+	_ "github.com/ipfs/kubo/test/cli/testutils"
 	_ "github.com/ipfs/kubo/test/cli/testutils/httprouting"
 	_ "github.com/ipfs/kubo/test/cli/testutils/pinningservice"
+	_ "github.com/ipld/go-car/v2/blockstore"
+	_ "github.com/libp2p/go-libp2p"
+	_ "github.com/libp2p/go-libp2p/core/crypto/pb"
+	_ "github.com/libp2p/go-libp2p/core/peer"
+	_ "github.com/libp2p/go-libp2p/core/protocol"
+	_ "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	_ "github.com/libp2p/go-libp2p/p2p/http"
+	_ "github.com/miekg/dns"
+	_ "github.com/multiformats/go-multiaddr"
+	_ "github.com/multiformats/go-multiaddr/net"
+	_ "github.com/multiformats/go-multibase"
+	_ "github.com/multiformats/go-multihash"
+	_ "github.com/stretchr/testify/assert"
+	_ "github.com/stretchr/testify/require"
 	_ "github.com/tidwall/gjson"
 	_ "github.com/tidwall/sjson"
+	_ "golang.org/x/mod/module"
+	_ "golang.org/x/sys/unix"
 )

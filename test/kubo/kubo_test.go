@@ -44,7 +44,8 @@ func TestKubo(t *testing.T) {
 	suites := compile(t)
 	for _, store := range []string{"flatfs", "efs", "s3"} {
 		t.Run(store, func(t *testing.T) {
-			dir := layOut(t, suites, settings(t, store))
+			always, init := settings(t, store)
+			dir := layOut(t, suites, always, init)
 			for _, s := range suites {
 				t.Run(s.name, func(t *testing.T) { s.run(t, store, dir) })
 			}
