@@ -240,6 +240,8 @@ const firstEmbedded = 16
 
 // migrateRepo brings the format of a repo to the version that this release
 // reads.
+//
+// upstream: repo-migrations
 func migrateRepo(ctx context.Context, root string, from int) error {
 	say("migrating the repo at %s from version %d to %d", root, from, kubo.RepoVersion)
 	if from < firstEmbedded {
@@ -256,6 +258,8 @@ func migrateRepo(ctx context.Context, root string, from int) error {
 }
 
 // writeSwarmKey puts the key of a private network where kubo looks for it.
+//
+// upstream: repo-files
 func writeSwarmKey(root string, key []byte) error {
 	if key == nil {
 		return nil

@@ -43,6 +43,8 @@ func main() {
 // extendCommands changes kubo's command tree in place. Both the command line
 // and the RPC server hold pointers into it, so a change made here holds for
 // both.
+//
+// upstream: commands
 func extendCommands() {
 	extendInit(kubo.Root.Subcommands["init"])
 	extendDaemon(kubo.Root.Subcommands["daemon"])

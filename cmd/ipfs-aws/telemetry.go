@@ -8,6 +8,8 @@ import (
 
 // telemetryEnv is the variable that kubo's telemetry plugin reads before its
 // config; kubo 0.42 takes "neither set" as "on".
+//
+// upstream: telemetry
 const telemetryEnv = "IPFS_TELEMETRY"
 
 // defaultTelemetryOff turns upstream's default around: with neither the

@@ -314,6 +314,9 @@ func (s suite) start(t *testing.T, dir string, tests []string, needs map[string]
 	return parse(t, b)
 }
 
+// ending is the line that says how a test ended.
+var ending = regexp.MustCompile(`(?m)^\x16?\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
+
 func parse(t *testing.T, log []byte) results {
 	cmd := exec.Command("go", "tool", "test2json", "-t")
 	cmd.Stdin = bytes.NewReader(log)
@@ -325,12 +328,7 @@ func parse(t *testing.T, log []byte) results {
 	for lines.Scan() {
 		var e struct{ Action, Test, Output string }
 		require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
-		switch e.Action {
-		case "pass", "fail", "skip":
-			if e.Test != "" {
-				r.ended[e.Test] = e.Action
-			}
-		case "output":
+		if e.Action == "output" {
 			if r.wrote[e.Test] == nil {
 				r.wrote[e.Test] = &strings.Builder{}
 			}
@@ -338,6 +336,10 @@ func parse(t *testing.T, log []byte) results {
 		}
 	}
 	require.NoError(t, lines.Err())
+	// test2json says nothing of the test that has panicked.
+	for _, m := range ending.FindAllSubmatch(log, -1) {
+		r.ended[string(m[2])] = strings.ToLower(string(m[1]))
+	}
 	r.broken = string(log[max(0, len(log)-8<<10):])
 	return r
 }
