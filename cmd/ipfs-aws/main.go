@@ -57,8 +57,17 @@ func extendCommands() {
 	commands.Root.Subcommands["datastore"] = datastoreCmd
 	kubo.Root.Subcommands["container"] = containerCmd(kubo.Root.Subcommands["daemon"])
 	kubo.Root.Subcommands["health"] = healthCmd
+	kubo.Root.Helptext.Subcommands = newCommands + kubo.Root.Helptext.Subcommands
 	explainMismatch(kubo.Root, map[*cmds.Command]bool{})
 }
+
+// newCommands stand before kubo's in the help of the program.
+const newCommands = `
+IPFS-AWS COMMANDS
+  container     Run the node as the settings in the environment say
+  datastore     See, check, repack and move the blocks
+  health        Ask the node whether it is ready, or alive
+`
 
 // buildEnv is kubo's own, but telemetry is off unless the environment or the
 // repo's config switches it on.

@@ -55,7 +55,9 @@ func TestKubo(t *testing.T) {
 
 // settings are what a repo is made with.
 func settings(t *testing.T, store string) (always, init []string) {
-	init = []string{"IPFS_BLOCKSTORE=" + store}
+	if store != "flatfs" { // which is the default, with kubo's own spec
+		init = []string{"IPFS_BLOCKSTORE=" + store}
+	}
 	if store == "s3" {
 		gateway, err := filepath.Abs("../../bin/versitygw")
 		require.NoError(t, err)
@@ -118,18 +120,20 @@ func layOut(t *testing.T, suites []suite, always, init []string) string {
 	})
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module "+kuboModule+"\n"), 0o600))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
+	copyData(t, filepath.Join(suites[0].source, "..", "..", "docs"), filepath.Join(dir, "docs"))
 	for _, s := range suites {
 		copyData(t, s.source, filepath.Join(dir, "test", s.name))
 	}
 	place := filepath.Join(dir, "cmd", "ipfs")
 	require.NoError(t, os.MkdirAll(place, 0o700))
-	command(t, "go", "build", "-o", filepath.Join(place, "ipfs"), "./ipfs")
+	file := filepath.Join(place, "store.json")
+	command(t, "go", "build", "-ldflags", "-X main.file="+file, "-o", filepath.Join(place, "ipfs"), "./ipfs")
 	program, err := filepath.Abs("../../bin/ipfs-aws")
 	require.NoError(t, err)
 	require.FileExists(t, program, "run `make build` first")
 	b, err := json.Marshal(map[string]any{"Program": program, "Always": always, "Init": init})
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(place, "store.json"), b, 0o600))
+	require.NoError(t, os.WriteFile(file, b, 0o600))
 	return dir
 }
 

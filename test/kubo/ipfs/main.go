@@ -1,9 +1,9 @@
 // Command ipfs becomes ipfs-aws, with a blockstore where a repo is made. kubo's
 // tests find it under the name that they look for.
 //
-// A file store.json next to it says which program it becomes, and what it adds
-// to the environment of every command, and of those that make a repo. In the
-// values of the latter, PREFIX stands for a name that was never used before.
+// A file, whose path is linked in, says which program it becomes, and what it adds to
+// the environment of every command, and of those that make a repo. In the values of
+// the latter, PREFIX stands for a name that was never used before.
 package main
 
 import (
@@ -20,7 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Store is the content of store.json.
+var file string // set by the linker, because kubo's tests copy this program to other places
+
+// Store is the content of the file.
 type Store struct {
 	Program string
 	Always  []string // NAME=value
@@ -35,11 +37,7 @@ func main() {
 }
 
 func become() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(self), "store.json"))
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -61,10 +59,15 @@ func become() error {
 	return syscall.Exec(s.Program, os.Args, env)
 }
 
-// makesRepo reports whether a command makes a repo with a store of our choice: the
-// tests of kubo's own datastores, and of repos that are there, keep theirs.
+// makesRepo reports whether a command makes a repo with a store of our choice. Repos
+// that are there keep theirs, and so do the tests of kubo's own datastores: those
+// that name one, or give a config.
 func makesRepo(args []string) bool {
-	if !slices.Contains(args, "init") && !slices.Contains(args, "--init") {
+	init := slices.Index(args, "init")
+	if init < 0 && !slices.Contains(args, "--init") {
+		return false
+	}
+	if init >= 0 && len(args) > init+1 && !strings.HasPrefix(args[len(args)-1], "-") && !strings.HasPrefix(args[len(args)-2], "-") {
 		return false
 	}
 	for _, a := range args {
