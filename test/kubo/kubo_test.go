@@ -65,7 +65,7 @@ func settings(t *testing.T, store string) (always, init []string) {
 		server := s3test.Start(t)
 		always = []string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
 		init = append(init, "IPFS_S3_BUCKET="+server.NewBucket(t), "IPFS_S3_REGION="+s3test.Region,
-			"IPFS_S3_ENDPOINT="+server.URL, "IPFS_S3_PREFIX=PREFIX")
+			"IPFS_S3_ENDPOINT="+server.URL, "IPFS_S3_PREFIX=NEWNAME")
 	}
 	return always, init
 }

@@ -3,7 +3,7 @@
 //
 // A file, whose path is linked in, says which program it becomes, and what it adds to
 // the environment of every command, and of those that make a repo. In the values of
-// the latter, PREFIX stands for a name that was never used before.
+// the latter, NEWNAME stands for a name that was never used before.
 package main
 
 import (
@@ -49,7 +49,7 @@ func become() error {
 	if makesRepo(os.Args[1:]) {
 		prefix := strings.ToLower(rand.Text())
 		for _, kv := range s.Init {
-			env = append(env, strings.ReplaceAll(kv, "PREFIX", prefix))
+			env = append(env, strings.ReplaceAll(kv, "NEWNAME", prefix))
 		}
 	}
 	// A test that panics leaves its daemons behind. They end with it.
