@@ -7,7 +7,8 @@ import (
 )
 
 // telemetryEnv is the variable that kubo's telemetry plugin reads before its
-// config; kubo 0.42 takes "neither set" as "on".
+// config; kubo takes "neither set" as "on", and sends to wherever its build says:
+// since 0.43 nowhere by default.
 //
 // upstream: telemetry
 const telemetryEnv = "IPFS_TELEMETRY"
