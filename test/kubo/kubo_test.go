@@ -164,6 +164,7 @@ func copyData(t *testing.T, from, to string) {
 
 // results are how tests ended, by name, and what they have written.
 type results struct {
+	began  map[string]bool
 	ended  map[string]string // pass, fail or skip
 	wrote  map[string]*strings.Builder
 	broken string // the end of what was written, if the run broke off
@@ -175,108 +176,99 @@ func (s suite) run(t *testing.T, store, dir string) {
 	fails, needs := s.listed(differences, store), s.listed(elsewhere, store)
 	filter, err := regexp.Compile(*only)
 	require.NoError(t, err)
-	var together, alone []string
-	for _, test := range s.tests {
-		switch {
-		case *only != "" && !filter.MatchString(test):
-		case slices.ContainsFunc(slices.Collect(maps.Keys(fails)), func(name string) bool { return isOrIn(name, test) }):
-			alone = append(alone, test) // it may panic
-		default:
-			together = append(together, test)
-		}
-	}
-	ended, wrote := map[string]string{}, map[string]*strings.Builder{}
+	apart := append(slices.Collect(maps.Keys(fails)), slices.Collect(maps.Keys(needs))...)
+	all := results{ended: map[string]string{}, wrote: map[string]*strings.Builder{}}
+	// take keeps how a test ended, and reports whether it did, and well.
 	take := func(r results, test string) bool {
-		all := true
+		good := r.ended[test] != ""
 		for name, how := range r.ended {
 			if isOrIn(name, test) {
-				ended[name], wrote[name] = how, r.wrote[name]
-				all = all && how != "fail"
+				all.ended[name], all.wrote[name] = how, r.wrote[name]
+				good = good && how != "fail"
 			}
 		}
-		return all && r.ended[test] != ""
+		return good
 	}
 
-	// A panic ends the run, and leaves the tests that had not ended for the next.
-	for pending := together; len(pending) > 0; {
-		r := s.start(t, dir, pending, needs, *side)
+	var pending, alone []string
+	for _, test := range s.tests {
+		if filter.MatchString(test) && !slices.Contains(apart, test) {
+			pending = append(pending, test)
+		}
+	}
+	for len(pending) > 0 {
+		// A panic ends the run, and leaves the tests that had not ended for the next.
+		r := s.start(t, dir, "^("+strings.Join(pending, "|")+")$", apart, *side)
 		var left []string
 		for _, test := range pending {
 			switch {
-			case r.ended[test] == "" && !covered(needs, test):
+			case r.ended[test] == "":
 				left = append(left, test)
 			case !take(r, test):
 				alone = append(alone, test)
 			}
 		}
-		if len(left) == len(pending) {
+		if len(left) == len(pending) { // it says nothing of the one that has panicked
 			alone, left = append(alone, left...), nil
 		}
 		pending = left
 	}
 	for _, test := range alone {
-		expected := slices.ContainsFunc(slices.Collect(maps.Keys(fails)), func(name string) bool { return isOrIn(name, test) })
 		for try := range 2 {
-			for name := range ended {
-				if isOrIn(name, test) {
-					delete(ended, name)
-				}
-			}
-			r := s.start(t, dir, []string{test}, needs, 1)
-			good := take(r, test)
-			if r.ended[test] == "" {
-				ended[test], wrote[test] = "fail", &strings.Builder{}
-				wrote[test].WriteString(r.broken)
-			}
-			if expected {
-				break
-			}
-			if good {
+			maps.DeleteFunc(all.ended, func(name, _ string) bool { return isOrIn(name, test) })
+			r := s.start(t, dir, pattern(test), apart, 1)
+			if take(r, test) {
 				t.Logf("%s %s failed among others, and passed alone (try %d)", s.name, test, try+1)
 				break
 			}
-		}
-	}
-	s.judge(t, ended, wrote, fails, needs)
-	t.Logf("%s with %s: %s, %s", s.name, store, count(ended), time.Since(began).Round(time.Second))
-}
-
-// judge holds results against the lists.
-func (s suite) judge(t *testing.T, ended map[string]string, wrote map[string]*strings.Builder, fails, needs map[string]bool) {
-	met := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(ended)) {
-		if slices.ContainsFunc(slices.Collect(maps.Keys(ended)), func(other string) bool { return other != name && isOrIn(other, name) }) {
-			continue // what is below it says more
-		}
-		why := coveredBy(fails, name)
-		switch how := ended[name]; {
-		case how == "fail" && why == "":
-			out := ""
-			if b := wrote[name]; b != nil && !*quiet {
-				out = ":\n" + b.String()
+			if r.ended[test] == "" {
+				all.ended[test], all.wrote[test] = "fail", &strings.Builder{}
+				all.wrote[test].WriteString(r.broken)
 			}
-			t.Errorf("%s %s fails%s", s.name, name, out)
-		case how == "pass" && why != "":
-			t.Errorf("%s %s passes: take %q off the differences, or name what fails in it", s.name, name, why)
-		case how == "skip" && coveredBy(needs, name) == "":
-			t.Errorf("%s %s skips itself, and is not listed as one that needs something", s.name, name)
-		}
-		if why != "" {
-			met[why] = true
 		}
 	}
-	if *only != "" {
-		return
-	}
-	for name := range fails {
-		if !met[name] {
+	all.judge(t, s.name)
+
+	// Each in a run of its own, for some panic.
+	for _, name := range slices.Sorted(maps.Keys(fails)) {
+		if !filter.MatchString(name) {
+			continue
+		}
+		r := s.start(t, dir, pattern(name), slices.Collect(maps.Keys(needs)), 1)
+		switch {
+		case !r.began[name]:
 			t.Errorf("%s %s is listed as a difference, and is no test: take it off", s.name, name)
+		case r.ended[name] == "pass" || r.ended[name] == "skip":
+			t.Errorf("%s %s is listed as a difference, and ends with %q: take it off", s.name, name, r.ended[name])
 		}
 	}
 	for name := range needs {
-		top, _, _ := strings.Cut(name, "/")
-		if !slices.Contains(s.tests, top) {
+		if top, _, _ := strings.Cut(name, "/"); !slices.Contains(s.tests, top) {
 			t.Errorf("%s %s is listed as one that needs something, and is no test: take it off", s.name, name)
+		}
+	}
+	t.Logf("%s with %s: %s; %d differences, %d that need something; %s", s.name, store, count(all.ended), len(fails), len(needs), time.Since(began).Round(time.Second))
+}
+
+// judge fails for what has failed or skipped itself. What is below a test says more
+// than the test.
+func (r results) judge(t *testing.T, suite string) {
+	names := slices.Sorted(maps.Keys(r.ended))
+	for _, name := range names {
+		if slices.ContainsFunc(names, func(other string) bool {
+			return other != name && isOrIn(other, name) && r.ended[other] == r.ended[name]
+		}) {
+			continue
+		}
+		switch r.ended[name] {
+		case "fail":
+			out := ""
+			if b := r.wrote[name]; b != nil && !*quiet {
+				out = ":\n" + b.String()
+			}
+			t.Errorf("%s %s fails%s", suite, name, out)
+		case "skip":
+			t.Errorf("%s %s skips itself, and is not listed as one that needs something", suite, name)
 		}
 	}
 }
@@ -289,17 +281,17 @@ func count(ended map[string]string) string {
 			n["top"]++
 		}
 	}
-	return fmt.Sprintf("%d tests (%d with subtests): %d passed, %d failed as listed or above, %d skipped", n["top"], len(ended), n["pass"], n["fail"], n["skip"])
+	return fmt.Sprintf("%d tests, %d with their subtests: %d passed, %d failed, %d skipped", n["top"], len(ended), n["pass"], n["fail"], n["skip"])
 }
 
-// start runs tests of the suite, all but those that need something.
-func (s suite) start(t *testing.T, dir string, tests []string, needs map[string]bool, parallel int) results {
+// start runs the tests of the suite that a pattern says, but those that are named apart.
+func (s suite) start(t *testing.T, dir, run string, apart []string, parallel int) results {
 	log := filepath.Join(t.TempDir(), "log")
 	args := []string{"-test.v=test2json", "-test.timeout", cutOff.String(), "-test.parallel", fmt.Sprint(parallel),
-		"-test.run", "^(" + strings.Join(tests, "|") + ")$"}
-	if len(needs) > 0 {
+		"-test.run", run}
+	if len(apart) > 0 {
 		var skip []string
-		for name := range needs {
+		for _, name := range apart {
 			skip = append(skip, pattern(name))
 		}
 		args = append(args, "-test.skip", strings.Join(skip, "|"))
@@ -326,13 +318,16 @@ func parse(t *testing.T, log []byte) results {
 	cmd.Stdin = bytes.NewReader(log)
 	out, err := cmd.Output()
 	require.NoError(t, err)
-	r := results{ended: map[string]string{}, wrote: map[string]*strings.Builder{}}
+	r := results{began: map[string]bool{}, ended: map[string]string{}, wrote: map[string]*strings.Builder{}}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
 		var e struct{ Action, Test, Output string }
 		require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
-		if e.Action == "output" {
+		switch e.Action {
+		case "run":
+			r.began[e.Test] = true
+		case "output":
 			if r.wrote[e.Test] == nil {
 				r.wrote[e.Test] = &strings.Builder{}
 			}
@@ -362,18 +357,6 @@ func (s suite) listed(list []difference, store string) map[string]bool {
 
 // isOrIn reports whether a test is one that is named, or a subtest of it.
 func isOrIn(name, test string) bool { return name == test || strings.HasPrefix(name, test+"/") }
-
-// coveredBy is the listed name that stands for a test.
-func coveredBy(listed map[string]bool, name string) string {
-	for l := range listed {
-		if isOrIn(name, l) {
-			return l
-		}
-	}
-	return ""
-}
-
-func covered(listed map[string]bool, name string) bool { return coveredBy(listed, name) != "" }
 
 // pattern is a name as the flags -test.run and -test.skip have it.
 func pattern(name string) string {
