@@ -26,7 +26,7 @@ type replica struct {
 	t     *testing.T
 	store ds.Batching
 	crdt  *crdt.Datastore
-	hears crdt.Broadcaster // nil: nobody
+	hears crdt.Broadcaster // nil: it hears of no one
 }
 
 func newReplica(t *testing.T) *replica {

@@ -99,7 +99,7 @@ func behind(t *testing.T) (a, b *replica) {
 	return a, b
 }
 
-// A peer that dies while it makes a change has it, and announces it to nobody: it is no
+// A peer that dies while it makes a change has it, and never announces it: it is no
 // head (https://github.com/ipfs/go-ds-crdt/issues/279; pull request 351 marks the
 // store dirty, and the repair that follows begins at the heads).
 func TestUpstreamForgetsItsOwnChangeAfterADeath(t *testing.T) {
