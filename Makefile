@@ -8,6 +8,7 @@ DIR      ?= .run
 comma := ,
 VERSITYGW_VERSION   := v1.8.0
 STATICCHECK_VERSION := v0.8.2
+GOVULNCHECK_VERSION := v1.9.0
 
 # One Go and one set of flags for builds and tests, so that they share one build
 # cache: kubo and ipfs-cluster take minutes to compile and are compiled once.
@@ -112,7 +113,7 @@ test: ## run what a change has to pass: unit, conformance, fault and process-lev
 .PHONY: test-full
 test-full: export TEST_FULL := 1
 test-full: ## run every test with all its rounds, every template and long fuzzing: hours, what runs every night
-	@exec .ci/stages former $(stages) test-upgrade test-templates bench-smoke fuzz
+	@exec .ci/stages former $(stages) test-upgrade test-kubo test-templates bench-smoke fuzz
 
 .PHONY: test-race
 test-race: build
@@ -151,6 +152,10 @@ test-images: ## build the images and run them, alone and together (`make build` 
 	$(gotest) -timeout $(patience) -v -skip '$(deployments)' ./test/images
 test-infra:
 	$(MAKE) -C infra test
+
+.PHONY: test-kubo
+test-kubo: build ## run kubo's own tests of its command line with flatfs, efs and s3
+	cd test/kubo && go test -timeout 150m -v ./...
 
 .PHONY: test-templates
 test-templates: build ## upgrade the deployment of docker/compose.yaml task by task; stop, kill and cut off that of a template
@@ -222,6 +227,26 @@ lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck
 
 bin/.staticcheck-$(STATICCHECK_VERSION):
 	GOBIN=$(CURDIR)/bin go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+	touch $@
+
+# The known vulnerabilities that our code reaches. Without its database nothing can be
+# said: VULN_REQUIRED=1 makes that a failure.
+VULN_REQUIRED ?=
+
+.PHONY: vuln
+vuln: bin/.govulncheck-$(GOVULNCHECK_VERSION) ## look for known vulnerabilities (VULN_REQUIRED=1: fail if the database cannot be reached)
+	@for dir in . cluster internal; do \
+	  said=$$(cd $$dir && $(CURDIR)/bin/govulncheck ./... 2>&1) && { echo "$$dir: $$said"; continue; }; \
+	  case "$$said" in \
+	    *"fetching vulnerabilities:"*) \
+	      echo "vuln: NOTHING WAS CHECKED, the database of vulnerabilities cannot be reached: $${said##*fetching vulnerabilities: }"; \
+	      test -z '$(VULN_REQUIRED)'; exit;; \
+	  esac; \
+	  echo "$$dir: $$said"; exit 1; \
+	done
+
+bin/.govulncheck-$(GOVULNCHECK_VERSION):
+	GOBIN=$(CURDIR)/bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	touch $@
 
 .PHONY: clean

@@ -69,6 +69,8 @@ type handler struct {
 }
 
 // grant is the component's route. It is reached with credentials only.
+//
+// upstream: loopback-api
 func (h *handler) grant(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }

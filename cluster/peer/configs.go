@@ -65,6 +65,7 @@ const (
 	// ipfs-cluster's own batching, which this switches on, must not commit by
 	// itself: package commit does. It has nothing to commit, so its clock never
 	// runs.
+	// upstream: own-batching
 	unusedBatchAge = time.Hour
 )
 
@@ -169,6 +170,7 @@ func (c *Configs) apply(s *settings.Settings) {
 		c.Pinning.BasicAuthCredentials = nonEmpty(s.PinningCredentials)
 	}
 	if len(s.Peers) > 0 {
+		// upstream: peerstore-file
 		// The settings know every address. A file of remembered ones would only
 		// bring back those that are no longer true.
 		c.Cluster.SetBaseDir("")

@@ -47,6 +47,8 @@ func handOver(ctx context.Context, h host.Host, consensus *commit.Consensus) err
 }
 
 // knows says whether a peer's pinset holds a pin, or no longer does.
+//
+// upstream: rpc-methods
 func knows(ctx context.Context, client *rpc.Client, id peer.ID, cid api.Cid, removed bool) bool {
 	var info api.PinInfo
 	if err := client.CallContext(ctx, id, "PinTracker", "Status", cid, &info); err != nil {

@@ -140,6 +140,7 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	p.receiver = add.Receive(h, client, grouped.IsTrustedPeer)
 	// Loading a large pinset may take long, and giving up would not make it
 	// faster; readiness says that it is not done.
+	// upstream: ready-timeout
 	ipfscluster.ReadyTimeout = 365 * 24 * time.Hour
 	tracker := stateless.New(c.Tracker, id.ID, s.PeerName, grouped.State)
 	monitor, err := pubsubmon.New(ctx, c.Monitor, pubsub, nil)

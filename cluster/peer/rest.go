@@ -27,6 +27,8 @@ import (
 const inner = "/ip4/127.0.0.1/tcp/0"
 
 // behindGate is the configuration of a component that answers behind a gate.
+//
+// upstream: loopback-api
 func behindGate(c common.Config) common.Config {
 	c.HTTPListenAddr = []ma.Multiaddr{ma.StringCast(inner)}
 	c.TLS, c.PathSSLCertFile, c.PathSSLKeyFile = nil, "", ""

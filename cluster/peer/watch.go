@@ -148,6 +148,8 @@ func (w *watcher) checkPeers(ctx context.Context) health.Result {
 
 // greet counts a peer as seen as soon as it is connected, instead of when its
 // next ping comes. If none comes, it is gone two pings later like any other.
+//
+// upstream: ping-metric
 func (w *watcher) greet(ctx context.Context, id peer.ID, ping time.Duration) {
 	m := api.Metric{Name: "ping", Peer: id, Valid: true}
 	m.SetTTL(2 * ping)

@@ -95,6 +95,7 @@ func unlessTrue(why string) environ.Check {
 	}
 }
 
+// upstream: variables
 // upstream lists the variables of ipfs-cluster 1.1.6 that have a meaning here,
 // except those that [Load] reads itself. The names are what its configuration
 // code looks for: the component's prefix and the setting's name without

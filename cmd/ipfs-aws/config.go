@@ -33,6 +33,8 @@ func extendConfig(cmd *cmds.Command) {
 // guardProfile refuses a profile that would change Datastore.Spec: upstream
 // writes the new spec over the old one, and the repo then no longer opens, or
 // opens empty. --dry-run still shows the difference.
+//
+// upstream: profiles
 func guardProfile(apply *cmds.Command) {
 	run := apply.Run
 	apply.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {
@@ -123,6 +125,8 @@ var credentialKeys = []string{"secretKey", "sessionToken"}
 
 // hideCredentials takes a datastore's secrets out of what a command answers,
 // as kubo does with the private key.
+//
+// upstream: config-answers
 func hideCredentials(cmd *cmds.Command) {
 	run := cmd.Run
 	cmd.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {

@@ -48,15 +48,15 @@ applied to its config; then this process is the daemon. It takes the daemon's
 options.
 
   $ ipfs-aws container
-  $ IPFS_BLOCKSTORE=s3 IPFS_S3_BUCKET=my-blocks IPFS_S3_REGION=eu-west-1 ipfs-aws container
+  $ IPFS_BLOCKSTORE=s3 IPFS_S3_BUCKET=my-blocks ipfs-aws container
   $ IPFS_CONFIG_Swarm_ConnMgr_HighWater=200 ipfs-aws container --enable-gc
   $ ipfs-aws container --check
 
-SIGTERM and SIGINT end it in order: it is not ready from that moment, serves on for
-3 to 15 seconds, until nobody sends it requests any more, and then closes within
-Internal.ShutdownTimeout (100s here). A second signal ends it at once, which loses nothing that was acknowledged. The
-exit code is 0 after an end in order, 1 if the settings or the volume are
-refused or the node has failed.
+SIGTERM and SIGINT end it in order: it is not ready from that moment, serves
+on for 3 to 15 seconds, until no more requests come, and then closes within
+Internal.ShutdownTimeout (100s here). A second signal ends it at once, which
+loses nothing that was acknowledged. The exit code is 0 after an end in order,
+1 if the settings or the volume are refused or the node has failed.
 `,
 		},
 		Options:  options,
@@ -241,6 +241,8 @@ const firstEmbedded = 16
 
 // migrateRepo brings the format of a repo to the version that this release
 // reads.
+//
+// upstream: repo-migrations
 func migrateRepo(ctx context.Context, root string, from int) error {
 	say("migrating the repo at %s from version %d to %d", root, from, kubo.RepoVersion)
 	if from < firstEmbedded {
@@ -257,6 +259,8 @@ func migrateRepo(ctx context.Context, root string, from int) error {
 }
 
 // writeSwarmKey puts the key of a private network where kubo looks for it.
+//
+// upstream: repo-files
 func writeSwarmKey(root string, key []byte) error {
 	if key == nil {
 		return nil

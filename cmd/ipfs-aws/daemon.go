@@ -106,6 +106,8 @@ func tell(s *settings.Settings) {
 
 // makeRepo runs `init` for a repo that is not there, with the settings of this
 // process, and with what adjust does to kubo's default config.
+//
+// upstream: init-inside
 func makeRepo(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment, profiles string, adjust func(*config.Config)) error {
 	options := cmds.OptMap{"algorithm": "ed25519", "empty-repo": true}
 	for name, v := range req.Options {
@@ -128,6 +130,8 @@ type adjustKey struct{}
 
 // restart begins this process anew, in its place: kubo's plugins read their part
 // of the config before any command runs, and it has changed since.
+//
+// upstream: plugins-read-first
 func restart() error {
 	self, err := os.Executable()
 	if err != nil {

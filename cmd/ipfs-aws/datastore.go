@@ -25,10 +25,10 @@ var datastoreCmd = &cmds.Command{
 		ShortDescription: `
   $ ipfs-aws datastore migrate           to another store; backup and restore
 
-stat and migrate are for every blockstore; the others are for repos whose blocks
-are in a bucket (ipfs-aws init --blockstore s3).
+stat and migrate are for every blockstore; the others are for repos whose
+blocks are in a bucket (ipfs-aws init --blockstore s3).
 
-  $ ipfs-aws datastore stat              what is stored where, and what it costs
+  $ ipfs-aws datastore stat              what is where, and what it costs
   $ ipfs-aws datastore verify            read and hash every block
   $ ipfs-aws datastore repack            loose objects into packs
   $ ipfs-aws datastore reindex           the local index anew from the bucket

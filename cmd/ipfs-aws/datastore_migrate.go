@@ -43,20 +43,20 @@ Copies every block, hashing each, in the order in which pinned DAGs are read,
 and switches the repo to the new store when the new one has all of them. Until
 then the repo uses the old one, which is kept until --delete-source is given.
 
-  $ ipfs-aws datastore migrate --to s3 --bucket my-blocks --region eu-west-1 --prefix node-1 --dry-run
-  $ ipfs-aws datastore migrate --to s3 --bucket my-blocks --region eu-west-1 --prefix node-1
+  $ ipfs-aws datastore migrate --to s3 --bucket my-blocks --dry-run
+  $ ipfs-aws datastore migrate --to s3 --bucket my-blocks --prefix node-1
   $ ipfs-aws datastore migrate --to efs --path /mnt/efs/blocks
   $ ipfs-aws datastore migrate --delete-source
 
-It may be interrupted at any moment, also by kill -9: the same command goes on.
-With a daemon running, stop it or add --online: then reads are served from
+It may be interrupted at any moment, also by kill -9: the same command goes
+on. With a daemon running, stop it or add --online: then reads are served from
 both stores, and the daemon changes over without a restart.
 
 A backup is a folder of CAR files, and the pins beside them. The same command
 brings a backup up to date:
 
   $ ipfs-aws datastore migrate --to cars --path /backup
-  $ ipfs-aws datastore migrate --from /backup      into the store that the repo has
+  $ ipfs-aws datastore migrate --from /backup      into the repo's store
 `,
 	},
 	Options: func() []cmds.Option {

@@ -21,10 +21,10 @@ var datastoreRepackCmd = &cmds.Command{
 		ShortDescription: `
 Blocks go into packs in the order in which their DAGs are read: first what is
 pinned or in MFS, then what else is there, from its roots down. For a bucket
-that go-ds-s3 wrote: one GET per loose object, one PUT per pack, one DELETE per
-1,000 objects. (Blocks under 256 KiB that nothing keeps are read twice beyond
-the first 40 MiB.) Reads and writes go on meanwhile. Broken off, it goes on when
-it is called again. Blocks that are damaged stay where they are.
+that go-ds-s3 wrote: one GET per loose object, one PUT per pack, one DELETE
+per 1,000 objects. (Blocks under 256 KiB that nothing keeps are read twice
+beyond the first 40 MiB.) Reads and writes go on meanwhile. Broken off, it
+goes on when it is called again. Blocks that are damaged stay where they are.
 
   $ ipfs-aws datastore repack
 `,

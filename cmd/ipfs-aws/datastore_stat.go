@@ -129,8 +129,8 @@ var datastoreStatCmd = &cmds.Command{
 	Helptext: cmds.HelpText{
 		Tagline: "Show which blockstore serves, where, how full it is, and what is in flight.",
 		ShortDescription: `
-The first line says it all, for every blockstore; the others are about a bucket,
-and about each store of a tiered one.
+The first line says it all, for every blockstore; the others are about a
+bucket, and about each store of a tiered one.
 Asks nothing of the bucket beside a running daemon; requests and dollars are
 those since it started. Without a daemon the store is opened for the command
 and closed again, and what that costs is what is shown.

@@ -28,13 +28,13 @@ var datastoreVerifyCmd = &cmds.Command{
 		Tagline: "Read and hash blocks where they are in the bucket, and report what is damaged or missing.",
 		ShortDescription: `
 Two GETs per pack and one per loose object, past the cache; in the region of
-the bucket the bytes are free. --sample 0.1 looks at a tenth, chosen at random.
-Reads and writes go on meanwhile. Broken off, it goes on behind the last pack or
-block it has seen when it is called again with the same --sample; --restart
-begins anew.
+the bucket the bytes are free. --sample 0.1 looks at a tenth, chosen at
+random. Reads and writes go on meanwhile. Broken off, it goes on behind the
+last pack or block it has seen when it is called again with the same --sample;
+--restart starts over.
 
-What is found is printed, one line each; "live" means that somebody would miss
-it. Putting such a block again heals it. The exit code is not 0 if anything live
+What is found is printed, one line each; "live" means that something needs it.
+Putting such a block again heals it. The exit code is not 0 if anything live
 was found.
 
   $ ipfs-aws datastore verify --sample 0.1

@@ -34,6 +34,7 @@ const (
 func drained(ctx context.Context) context.Context {
 	signals := make(chan os.Signal, 2)
 	ending := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
+	// upstream: signals
 	signal.Reset(ending...) // takes them from everybody
 	signal.Notify(signals, ending...)
 	ctx, cancel := context.WithCancel(ctx)
@@ -72,6 +73,8 @@ func awaitQuiet(traffic func() (inFlight, answered float64, err error), now func
 
 // gatewayTraffic is what kubo's metrics tell of its gateway: how many requests it
 // works on, and how many it has answered.
+//
+// upstream: gateway-metrics
 func gatewayTraffic() (inFlight, answered float64, err error) {
 	families, err := prometheus.DefaultGatherer.Gather()
 	if len(families) == 0 && err == nil {

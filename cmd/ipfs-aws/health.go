@@ -18,8 +18,8 @@ var healthCmd = &cmds.Command{
 		ShortDescription: `
 Asks the node's health listener (IPFS_HEALTH_ADDRESS, the config, or
 127.0.0.1:8099) and exits with 0 if it is ready, with 1 if it is not, or if
-nothing answers; then it says why. With --live it asks only whether the process
-answers. It needs no credentials, and neither repo nor RPC.
+nothing answers; then it says why. With --live it asks only whether the
+process answers. It needs no credentials, and neither repo nor RPC.
 
   $ ipfs-aws health
   $ ipfs-aws health --live

@@ -36,15 +36,15 @@ func extendInit(cmd *cmds.Command) {
 	cmd.Helptext.ShortDescription += `
 --blockstore chooses where blocks are kept: flatfs (files on a local disk,
 synced), efs (the same, tuned for a network file system) or s3 (a bucket).
-The environment says the same as the flags (IPFS_BLOCKSTORE, IPFS_S3_BUCKET and
-so on); a flag wins. Credentials for S3 come from the AWS environment, shared
-config or task role; they are never written to the repo.
+The environment says the same as the flags (IPFS_BLOCKSTORE, IPFS_S3_BUCKET
+and so on); a flag wins. Credentials for S3 come from the AWS environment,
+shared config or task role; they are never written to the repo.
 
 Examples:
 
   $ ipfs-aws init
-  $ ipfs-aws init --blockstore s3 --bucket my-blocks --region eu-west-1 --prefix node-1
-  $ IPFS_BLOCKSTORE=s3 IPFS_S3_BUCKET=my-blocks IPFS_S3_REGION=eu-west-1 ipfs-aws init
+  $ ipfs-aws init --blockstore s3 --bucket my-blocks --prefix node-1
+  $ IPFS_BLOCKSTORE=s3 IPFS_S3_BUCKET=my-blocks ipfs-aws init
 `
 	run := cmd.Run
 	cmd.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {

@@ -43,6 +43,8 @@ func main() {
 // extendCommands changes kubo's command tree in place. Both the command line
 // and the RPC server hold pointers into it, so a change made here holds for
 // both.
+//
+// upstream: commands
 func extendCommands() {
 	extendInit(kubo.Root.Subcommands["init"])
 	extendDaemon(kubo.Root.Subcommands["daemon"])
@@ -55,8 +57,17 @@ func extendCommands() {
 	commands.Root.Subcommands["datastore"] = datastoreCmd
 	kubo.Root.Subcommands["container"] = containerCmd(kubo.Root.Subcommands["daemon"])
 	kubo.Root.Subcommands["health"] = healthCmd
+	kubo.Root.Helptext.Subcommands = newCommands + kubo.Root.Helptext.Subcommands
 	explainMismatch(kubo.Root, map[*cmds.Command]bool{})
 }
+
+// newCommands stand before kubo's in the help of the program.
+const newCommands = `
+IPFS-AWS COMMANDS
+  container     Run the node as the settings in the environment say
+  datastore     See, check, repack and move the blocks
+  health        Ask the node whether it is ready, or alive
+`
 
 // buildEnv is kubo's own, after the settings have been applied to the repo.
 func buildEnv(ctx context.Context, req *cmds.Request) (cmds.Environment, error) {

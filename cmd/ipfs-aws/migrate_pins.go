@@ -41,6 +41,8 @@ func (p *pinset) freeze(ctx context.Context) (*pinset, error) {
 }
 
 // openPins reads the pins in the root datastore of a repo that is not open otherwise. blocks may be nil if nothing is pinned anew.
+//
+// upstream: pins-at-rest
 func openPins(ctx context.Context, root ds.Batching, blocks ds.Batching) (*pinset, error) {
 	if blocks == nil {
 		blocks = ds.NewMapDatastore()

@@ -184,6 +184,8 @@ func lockRepo(ctx context.Context, root string) (io.Closer, error) {
 
 // explainMismatch puts words in the place of kubo's two JSON strings, for every
 // command that opens a repo.
+//
+// upstream: mismatch-text
 func explainMismatch(cmd *cmds.Command, seen map[*cmds.Command]bool) {
 	if cmd == nil || seen[cmd] {
 		return

@@ -23,6 +23,7 @@ type VersionInfo struct {
 }
 
 func versionInfo() *VersionInfo {
+	// upstream: agent-suffix
 	kubo.SetUserAgentSuffix(agentSuffix())
 	return &VersionInfo{
 		VersionInfo:         *kubo.GetVersionInfo(),

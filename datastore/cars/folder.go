@@ -20,7 +20,6 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/migrate"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
-	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 )
 
 const (
@@ -384,7 +383,15 @@ func (f *Folder) seal() (err error) {
 	if err := os.Rename(part.Name(), filepath.Join(f.dir, sealed.Name.String())); err != nil {
 		return err
 	}
-	return durable.SyncDir(f.dir)
+	return syncDir(f.dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Delete implements migrate.Target by doing nothing: what was deleted from the source since it was copied stays in a backup.

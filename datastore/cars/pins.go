@@ -13,8 +13,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-varint"
-
-	"github.com/ipfs-aws/ipfs-aws/internal/durable"
 )
 
 // Kinds of a Pin. A root of MFS is no pin; it is written down so that what is in there can be found again.
@@ -62,7 +60,7 @@ func (f *Folder) WritePins(pins iter.Seq2[Pin, error]) (written int, err error) 
 			return nil
 		}
 		files++
-		err := durable.WriteFile(filepath.Join(f.dir, rootsFile(files)), headerOf(roots), 0o600)
+		err := writeWhole(filepath.Join(f.dir, rootsFile(files)), headerOf(roots))
 		roots = roots[:0]
 		return err
 	}
@@ -97,7 +95,7 @@ func (f *Folder) WritePins(pins iter.Seq2[Pin, error]) (written int, err error) 
 		}
 	}
 	if err == nil {
-		err = durable.SyncDir(f.dir)
+		err = syncDir(f.dir)
 	}
 	if err != nil {
 		return written, fmt.Errorf("write down the pins: %w", err)
@@ -163,4 +161,19 @@ func appendHead(b []byte, major byte, n int) []byte {
 		return append(b, major<<5|24, byte(n))
 	}
 	return append(b, major<<5|25, byte(n>>8), byte(n))
+}
+
+func writeWhole(path string, content []byte) error {
+	out, err := os.OpenFile(path+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(content)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".part", path)
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 )
 
@@ -99,7 +100,7 @@ func Read(binary string, c Cache) (*Binary, error) {
 	fill(&std, c.GoRoot, false)
 	b.Modules = append(b.Modules, std)
 	for _, dep := range info.Deps {
-		if dep.Replace != nil && dep.Replace.Version == "" {
+		if dep.Replace != nil && modfile.IsDirectoryPath(dep.Replace.Path) { // its version is empty or "(devel)"
 			// A folder replaces it: a module of this repository, under the main module's licence.
 			if !strings.HasPrefix(dep.Path, repository) {
 				return nil, fmt.Errorf("%s@%s was built from the folder %s, whose licence is not known", dep.Path, dep.Version, dep.Replace.Path)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/modfile"
 )
 
 func goEnv(t *testing.T, name string) string {
@@ -108,6 +109,50 @@ func TestSPDX(t *testing.T) {
 		require.True(t, ids[r.SPDXElementID] && ids[r.RelatedSPDXElement], r)
 	}
 	require.Equal(t, "pkg:golang/github.com/ipfs-aws/ipfs-aws/docker@1.0.0%2Ba", doc.Packages[0].ExternalRefs[0].ReferenceLocator)
+}
+
+// The two programs stand on different upstreams, each in a module of its own. Their bills of materials name the one that is inside.
+func TestEachProgramNamesItsUpstream(t *testing.T) {
+	const kubo, cluster = "github.com/ipfs/kubo", "github.com/ipfs-cluster/ipfs-cluster"
+	for name, c := range map[string]struct{ gomod, has, hasNot, main string }{
+		"ipfs-aws":    {"../../go.mod", kubo, cluster, "github.com/ipfs-aws/ipfs-aws"},
+		"cluster-aws": {"../../cluster/go.mod", cluster, kubo, "github.com/ipfs-aws/ipfs-aws/cluster"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			program := filepath.Join("../../bin", name)
+			require.FileExists(t, program, "run `make build` first")
+			b := read(t, program)
+			require.Equal(t, c.main, b.Main.Path)
+			text, err := b.SPDX(About{Name: name, Version: "1.0.0", Created: time.Unix(0, 0), SHA256: strings.Repeat("0f", 32), File: "/" + name})
+			require.NoError(t, err)
+			var doc struct {
+				Packages []struct{ Name, VersionInfo string }
+			}
+			require.NoError(t, json.Unmarshal(text, &doc))
+			versions := map[string]string{}
+			for _, p := range doc.Packages {
+				versions[p.Name] = p.VersionInfo
+			}
+			require.Equal(t, required(t, c.gomod, c.has), versions[c.has])
+			require.NotContains(t, versions, c.hasNot)
+		})
+	}
+}
+
+// required is the version of a module that a go.mod asks for.
+func required(t *testing.T, gomod, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(gomod)
+	require.NoError(t, err)
+	f, err := modfile.ParseLax(gomod, text, nil)
+	require.NoError(t, err)
+	for _, r := range f.Require {
+		if r.Mod.Path == path {
+			return r.Mod.Version
+		}
+	}
+	require.FailNow(t, "not required", "%s by %s", path, gomod)
+	return ""
 }
 
 func TestExpression(t *testing.T) {

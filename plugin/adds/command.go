@@ -13,6 +13,8 @@ const maxHeld = 1024
 
 // Extend lets the command `ipfs add` run in a session. Its options, encoders and
 // what comes before and after Run stay as they are.
+//
+// upstream: adder-context
 func Extend(add *cmds.Command) {
 	run := add.Run
 	add.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {

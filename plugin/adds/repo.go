@@ -23,6 +23,7 @@ func (r ordered) Datastore() repo.Datastore { return r.datastore }
 
 type orderedDatastore struct{ repo.Datastore }
 
+// upstream: datastore-assertions
 // What kubo looks for in its datastore by type assertion. kubo's own mount and
 // measure have all of these, whatever they stand on.
 var (

@@ -24,6 +24,7 @@ func (fxPlugin) Version() string                { return version.Version }
 func (fxPlugin) Init(*plugin.Environment) error { return nil }
 
 func (fxPlugin) Options(info core.FXNodeInfo) ([]fx.Option, error) {
+	// upstream: decorators
 	return append(info.FXOptions, fx.Decorate(decorateBlocks), fx.Decorate(decorateRepo)), nil
 }
 

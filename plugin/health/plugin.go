@@ -86,6 +86,7 @@ func (p *healthPlugin) Start(node *core.IpfsNode) error {
 		{"blockstore", datastoreCheck(node.Repo.Datastore())},
 	}
 	if len(cfg.Addresses.Gateway) > 0 {
+		// upstream: repo-files
 		checks = append(checks, check{"gateway", gatewayCheck(filepath.Join(p.repo, "gateway"))})
 	}
 	serving.Store(true)

@@ -53,6 +53,7 @@ func Repo(base repo.Repo, lc fx.Lifecycle) repo.Repo {
 	l := &Live{Own: own, now: tiered.NewSwitch(own)}
 	path := base.Path()
 	open.Store(path, l)
+	// upstream: close-order
 	// This hook runs before the one that closes the repo, for that was registered before.
 	lc.Append(fx.Hook{OnStop: func(context.Context) error {
 		open.CompareAndDelete(path, l)
@@ -208,6 +209,7 @@ type datastore struct {
 	below *keytransform.Datastore
 }
 
+// upstream: datastore-assertions
 // What kubo looks for in its datastore by type assertion. kubo's own mount and measure have all of these, whatever they stand on.
 var (
 	_ ds.CheckedDatastore    = (*datastore)(nil)

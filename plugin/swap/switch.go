@@ -52,6 +52,8 @@ func Decide(spec map[string]any, phase string, keys map[string]any) (Decision, e
 // Switch carries a decision out. The repo must be locked by this process. open is the repo if it is open, so that it does not
 // write its old config over the new one later; nil otherwise. If it fails after the decision was written down, Recover will
 // finish it.
+//
+// upstream: spec-files
 func Switch(repo string, open Setter, d Decision) error {
 	b, err := json.MarshalIndent(d, "", "  ")
 	if err == nil {

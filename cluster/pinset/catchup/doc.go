@@ -21,4 +21,8 @@
 // fetching was broken off. Only changes that this peer or one that answers holds
 // are taken up, at most [healAtOnce] at a time, and each one at doubling
 // intervals. So a change that cannot be had costs nothing but the question.
+//
+// The healing, not the check, answers go-ds-crdt's issue 279: see package frontier.
+//
+// upstream: crdt-faults
 package catchup

@@ -44,6 +44,8 @@ const (
 )
 
 // Consensus is the component. Its methods are safe for concurrent use.
+//
+// upstream: consensus
 type Consensus struct {
 	cfg    *upstream.Config
 	host   host.Host
@@ -152,6 +154,8 @@ func (c *Consensus) durable(ctx context.Context) error {
 }
 
 // topicOf is the gossip topic of a cluster, as ipfs-cluster names it.
+//
+// upstream: gossip-topic
 func topicOf(cluster string) (string, error) {
 	mh, err := multihash.Sum([]byte(cluster), multihash.MD5, -1)
 	if err != nil {
@@ -195,6 +199,7 @@ func (c *Consensus) removed(key ds.Key) {
 }
 
 func (c *Consensus) tell(method string, pin api.Pin) {
+	// upstream: rpc-methods
 	if err := c.client.CallContext(c.ctx, "", "PinTracker", method, pin, &struct{}{}); err != nil && c.ctx.Err() == nil {
 		logger.Errorf("pin %s: %s: %s", pin.Cid, method, err)
 	}
@@ -296,6 +301,7 @@ func (c *Consensus) Peers(ctx context.Context) ([]peer.ID, error) {
 		return []peer.ID{c.host.ID()}, nil
 	}
 	var metrics []api.Metric
+	// upstream: rpc-methods
 	if err := client.CallContext(ctx, "", "PeerMonitor", "LatestMetrics", c.cfg.PeersetMetric, &metrics); err != nil {
 		return nil, fmt.Errorf("ask the monitor for the peers: %w", err)
 	}

@@ -40,6 +40,8 @@ func newGossip(inner crdt.Broadcaster, durable func(context.Context) error) *gos
 }
 
 // Broadcast implements [crdt.Broadcaster].
+//
+// upstream: announced-last
 func (g *gossip) Broadcast(ctx context.Context, data []byte) error {
 	if err := g.durable(ctx); err != nil {
 		return fmt.Errorf("make changes durable before they are announced: %w", err)
@@ -81,6 +83,8 @@ func (g *gossip) listen(ctx context.Context) {
 }
 
 // announce gives changes to this peer's own consensus.
+//
+// upstream: announcement-format
 func (g *gossip) announce(changes []cid.Cid) error {
 	var message pb.CRDTBroadcast
 	for _, c := range changes {

@@ -7,6 +7,14 @@
 // off (the peer that had the blocks died), nothing remembers that something is
 // missing: the newest change counts as known, so it is never looked at again.
 //
+// That is go-ds-crdt's issue 279, without a death: it marks the store dirty, walks
+// from its heads, which do not lead to what is missing, and takes the mark away.
+// Pull requests 350 (open) and 355 (closed) of github.com/ipfs/go-ds-crdt were made
+// against it. TestUpstreamForgetsABranchWhoseFetchingBrokeOff in package repair fails
+// when upstream no longer needs this.
+//
+// upstream: crdt-faults
+//
 // [Store] is a decorator on the consensus's store. It sees every block that
 // is kept and every mark "applied" that is set, and from these it keeps the set
 // of changes that a kept block is or links to, and that are not applied. That

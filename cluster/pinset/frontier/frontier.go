@@ -59,6 +59,8 @@ type Store struct {
 
 // Wrap decorates the store of a consensus that keeps its state under the given
 // namespace, and of whose changes the given ones are missing.
+//
+// upstream: crdt-layout
 func Wrap(inner store.Datastore, namespace string, missing []string) *Store {
 	marks := ds.NewKey(namespace).ChildString("b").String() + "/"
 	s := &Store{Datastore: inner, marks: marks, blocks: marks + "blocks/", missing: map[Change]*Missing{}}

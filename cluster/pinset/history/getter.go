@@ -46,6 +46,8 @@ type Inner interface {
 
 // Getter is a DAG service that gets changes as the package comment says, and
 // leaves all else to what is below. It is safe for concurrent use.
+//
+// upstream: history-getter
 type Getter struct {
 	Inner
 	peers func(context.Context) []peer.ID

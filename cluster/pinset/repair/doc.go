@@ -13,6 +13,15 @@
 //     are not. When the other peer announces it again it is known already, so
 //     the ones before it are never fetched: acknowledged pins are missing here.
 //
+// These are faults of go-ds-crdt 0.6.8: it marks a change as processed before it has
+// what is before it, and its own repair begins at the heads. Reported as
+// https://github.com/ipfs/go-ds-crdt/issues/279. Pull request 351, which is merged
+// and in no release that we have, marks the store dirty after a death, and does
+// not help a head that is missing; 350 and 355 would. This package goes with the
+// go-ds-crdt that needs it no longer, and upstream_test.go says when.
+//
+// upstream: crdt-faults
+//
 // [Run] finds both by walking all blocks once. It makes the heads what they
 // are by definition, the blocks that no other block links to. If anything is not
 // processed, it names it (package frontier goes on from there), and sets the

@@ -15,6 +15,8 @@ import (
 )
 
 // formatVersion is the layout that this package knows, as go-ds-crdt stores it.
+//
+// upstream: crdt-layout
 const formatVersion = 1 + 1
 
 // Report says what a run found and changed.

@@ -26,6 +26,7 @@ type replica struct {
 	t     *testing.T
 	store ds.Batching
 	crdt  *crdt.Datastore
+	hears crdt.Broadcaster // nil: it hears of no one
 }
 
 func newReplica(t *testing.T) *replica {
@@ -36,7 +37,7 @@ func (r *replica) open() *crdt.Datastore {
 	bs := blockstore.NewBlockstore(namespace.Wrap(r.store, ds.NewKey(ns).ChildString("b")))
 	opts := crdt.DefaultOptions()
 	opts.RepairInterval = 10 * time.Millisecond
-	c, err := crdt.New(r.store, ds.NewKey(ns), dag.NewDAGService(blockservice.New(bs, offline.Exchange(bs))), nil, opts)
+	c, err := crdt.New(r.store, ds.NewKey(ns), dag.NewDAGService(blockservice.New(bs, offline.Exchange(bs))), r.hears, opts)
 	require.NoError(r.t, err)
 	r.crdt = c
 	return c

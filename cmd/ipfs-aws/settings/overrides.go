@@ -185,6 +185,7 @@ func (p place) show(v string) string {
 	return v
 }
 
+// upstream: config-types
 var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
 
 // object reports whether the place is an object with keys that kubo knows.

@@ -50,6 +50,8 @@ type Plan struct {
 // Write makes the repo in a folder what the plan says. Each file is replaced as
 // a whole; if the process dies between the two, the next plan has the rest. The
 // caller holds the repo's lock.
+//
+// upstream: spec-files
 func (p *Plan) Write(root string) error {
 	if p.diskSpec != "" {
 		if err := durable.WriteFile(filepath.Join(root, specFile), []byte(p.diskSpec), 0o600); err != nil {
