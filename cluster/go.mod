@@ -226,7 +226,7 @@ require (
 	lukechampine.com/blake3 v1.4.1 // indirect
 )
 
-require github.com/ipfs-aws/ipfs-aws/internal v0.0.0
+require github.com/ipfs-aws/ipfs-aws/internal v0.1.0
 
 require (
 	github.com/google/flatbuffers v24.12.23+incompatible // indirect

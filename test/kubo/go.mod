@@ -253,7 +253,7 @@ require (
 )
 
 require (
-	github.com/ipfs-aws/ipfs-aws/internal v0.0.0
+	github.com/ipfs-aws/ipfs-aws/internal v0.1.0
 	github.com/ipfs/go-ds-pebble v0.5.13 // indirect
 )
 
