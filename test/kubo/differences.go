@@ -65,5 +65,7 @@ var elsewhere = []difference{
 	{test: "cli TestRepoVerify/drop_with_partial_removal_failures",
 		why: "takes the right to write away from a folder, which means nothing to root"},
 	{test: "cli TestZshCompletion", why: "needs zsh"},
+	{test: "cli/fuse TestFUSERealWorld/rsync_archive_in", why: "needs rsync"},
+	{test: "cli/fuse TestFUSERealWorld/rsync_inplace_overwrite", why: "needs rsync"},
 	{test: "cli TestTracing", why: "runs a collector in Docker, with an image from the network"},
 }
