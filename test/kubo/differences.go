@@ -65,5 +65,9 @@ var elsewhere = []difference{
 	{test: "cli TestRepoVerify/drop_with_partial_removal_failures",
 		why: "takes the right to write away from a folder, which means nothing to root"},
 	{test: "cli TestZshCompletion", why: "needs zsh"},
+	{test: "cli/fuse TestFUSERealWorld/rsync_archive_in", why: "needs rsync"},
+	{test: "cli/fuse TestFUSERealWorld/rsync_inplace_overwrite", why: "needs rsync"},
+	{test: "cli/autoconf TestSwarmConnectWithAutoConf/AutoConf_disabled_-_should_work", why: "connects to the public bootstrap nodes"},
+	{test: "cli/autoconf TestSwarmConnectWithAutoConf/AutoConf_enabled_-_should_work", why: "connects to the public bootstrap nodes"},
 	{test: "cli TestTracing", why: "runs a collector in Docker, with an image from the network"},
 }
