@@ -225,9 +225,12 @@ func (g *Guard) sweep(age time.Duration) (*sweep, error) {
 	g.sweeps[s] = struct{}{}
 	g.watched.Store(int32(len(g.sweeps)))
 	g.mu.Unlock()
-	if since := g.history.Since(); s.horizon < since {
+	if since := g.history.Since(); protected && s.horizon < since {
 		s.end()
 		return nil, &ErrYoung{Known: s.start.Sub(since), Age: s.start.Sub(s.horizon)}
+	}
+	if !protected {
+		return s, nil
 	}
 	if err := g.history.Visit(s.horizon, s.old.Add); err != nil {
 		s.end()
@@ -258,7 +261,7 @@ func (s *sweep) batch(keys []cid.Cid, workers int, fn func(cid.Cid) error) (gone
 	g := s.guard
 	over := make(chan struct{})
 	g.mu.Lock()
-	if len(s.pending) > 0 {
+	if protected && len(s.pending) > 0 {
 		g.mu.Unlock()
 		return nil, false, nil
 	}
@@ -309,7 +312,9 @@ func (s *sweep) batch(keys []cid.Cid, workers int, fn func(cid.Cid) error) (gone
 }
 
 // touched is called with the guard's mu held.
-func (s *sweep) touched(d touched.Digest) bool { return s.refuse || s.live.Has(d) || s.old.Has(d) }
+func (s *sweep) touched(d touched.Digest) bool {
+	return protected && (s.refuse || s.live.Has(d) || s.old.Has(d))
+}
 
 // Collecting reports whether a collection runs, or a removal by name.
 func (g *Guard) Collecting() bool { return g.watched.Load() > 0 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	logging "github.com/ipfs/go-log/v2"
 	"github.com/ipfs/kubo/config"
 
@@ -240,6 +241,14 @@ func isProfiles(v string) string {
 			}
 			return want
 		}
+	}
+	return ""
+}
+
+// isBytes accepts a size above zero.
+func isBytes(v string) string {
+	if n, err := humanize.ParseBytes(v); err != nil || n == 0 {
+		return "must be a size in bytes, such as 500GB or 2TiB"
 	}
 	return ""
 }
