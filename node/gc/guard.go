@@ -35,11 +35,11 @@ type Guard struct {
 
 	watched atomic.Int32 // len(sweeps), for who does not hold mu
 
-	mu        sync.Mutex
-	ops       map[*Operation]struct{}
-	sweeps    map[*sweep]struct{}
-	deleting  map[touched.Digest]chan struct{} // closed when the batch is over
-	removing  *sweep                           // of the GCLock that is held
+	mu       sync.Mutex
+	ops      map[*Operation]struct{}
+	sweeps   map[*sweep]struct{}
+	deleting map[touched.Digest]chan struct{} // closed when the batch is over
+	removing *sweep                           // of the GCLock that is held
 
 	removal    sync.Mutex    // one GCLock at a time
 	collecting chan struct{} // holds a token while a collection runs

@@ -450,7 +450,9 @@ type memory struct {
 	data                  map[string][]byte
 }
 
-func (m *memory) latency(c cid.Cid) { time.Sleep(time.Duration(100+int(c.Hash()[5])*8) * time.Microsecond) }
+func (m *memory) latency(c cid.Cid) {
+	time.Sleep(time.Duration(100+int(c.Hash()[5])*8) * time.Microsecond)
+}
 
 // Put, like stores that compare, writes nothing that is there.
 func (m *memory) Put(ctx context.Context, b blocks.Block) error {
@@ -545,9 +547,11 @@ func stream(all []cid.Cid) <-chan pin.StreamedPin {
 	return ch
 }
 
-func (p *pinset) RecursiveKeys(context.Context, bool) <-chan pin.StreamedPin { return stream(p.roots()) }
-func (p *pinset) DirectKeys(context.Context, bool) <-chan pin.StreamedPin    { return stream(nil) }
-func (p *pinset) InternalPins(context.Context, bool) <-chan pin.StreamedPin  { return stream(nil) }
+func (p *pinset) RecursiveKeys(context.Context, bool) <-chan pin.StreamedPin {
+	return stream(p.roots())
+}
+func (p *pinset) DirectKeys(context.Context, bool) <-chan pin.StreamedPin   { return stream(nil) }
+func (p *pinset) InternalPins(context.Context, bool) <-chan pin.StreamedPin { return stream(nil) }
 
 func (p *pinset) CheckIfPinnedWithType(_ context.Context, mode pin.Mode, _ bool, cids ...cid.Cid) (out []pin.Pinned, err error) {
 	p.mu.Lock()

@@ -211,11 +211,11 @@ func (p *Pinner) fetch(ctx context.Context, root cid.Cid, deep bool) error {
 
 // fetch is one walk.
 type fetch struct {
-	p       *Pinner
-	root    cid.Cid
-	deep    bool
-	local   bool
-	nodes   format.NodeGetter
+	p     *Pinner
+	root  cid.Cid
+	deep  bool
+	local bool
+	nodes format.NodeGetter
 	// progress may carry a merkledag.ProgressTracker.
 	progress context.Context
 	timer    *time.Timer
@@ -335,7 +335,9 @@ type counted struct {
 	data []byte
 }
 
-func (n counted) Get(context.Context, cid.Cid) (format.Node, error) { return countedNode{data: n.data}, nil }
+func (n counted) Get(context.Context, cid.Cid) (format.Node, error) {
+	return countedNode{data: n.data}, nil
+}
 
 type countedNode struct {
 	format.Node

@@ -73,8 +73,8 @@ func TestItSurvivesTheProcess(t *testing.T) {
 func TestADamagedHistoryBeginsAgain(t *testing.T) {
 	file := func(n int) string { return fmt.Sprintf("%016x"+suffix, n) }
 	for name, damage := range map[string]func(t *testing.T, m *machine, dir string){
-		"another boot":      func(_ *testing.T, m *machine, _ string) { m.boot = "b" },
-		"no name of a boot": func(_ *testing.T, m *machine, _ string) { m.boot = "" },
+		"another boot":        func(_ *testing.T, m *machine, _ string) { m.boot = "b" },
+		"no name of a boot":   func(_ *testing.T, m *machine, _ string) { m.boot = "" },
 		"the clock is behind": func(_ *testing.T, m *machine, _ string) { m.now = 500 },
 		"the newest file is gone": func(t *testing.T, _ *machine, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, file(3))))

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	cmds "github.com/ipfs/go-ipfs-cmds"
 	"github.com/ipfs/go-datastore"
+	cmds "github.com/ipfs/go-ipfs-cmds"
 	"github.com/ipfs/kubo/core"
 	"github.com/ipfs/kubo/core/commands/cmdenv"
 	"github.com/ipfs/kubo/core/commands/cmdutils"
@@ -223,6 +223,7 @@ type Summary struct {
 const (
 	dryRunOption = "dry-run"
 	minAgeOption = "min-age"
+	adoptOption  = "adopt"
 )
 
 func replaceRepoGC(c *cmds.Command) {
@@ -237,14 +238,17 @@ It may run at any time next to everything else, and nothing waits for it.
 --min-age overrides IPFS_GC_MIN_AGE. With 0s only operations under way protect
 what is not pinned: an import that is to be pinned later is lost.
 
-A pin that is not whole here ends it before anything is removed.
+A pin that is not whole here ends it before anything is removed. So does a store
+that other repos have written to, since this one does not know their pins: --adopt
+makes the store this repo's alone, whose pins decide from then on.
 
   $ ipfs-aws repo gc --dry-run
   $ ipfs-aws repo gc --min-age 24h
 `
 	c.Options = append(c.Options,
 		cmds.BoolOption(dryRunOption, "n", "List what would be removed, and remove nothing."),
-		cmds.StringOption(minAgeOption, "Remove only what no one has touched for so long. Default: $IPFS_GC_MIN_AGE, or 1h."))
+		cmds.StringOption(minAgeOption, "Remove only what no one has touched for so long. Default: $IPFS_GC_MIN_AGE, or 1h."),
+		cmds.BoolOption(adoptOption, "From now on the pins of this repo alone decide what stays in its store, whoever has written there."))
 	c.Type = Event{}
 	c.Run = repoGC
 	c.Encoders = cmds.EncoderMap{cmds.Text: cmds.MakeTypedEncoder(encodeEvent)}
@@ -282,7 +286,18 @@ func repoGC(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) e
 		failed = append(failed, err)
 		return nil
 	}
-	r, err := collect(req.Context, n, s, o)
+	var r gc.Result
+	// A dry run says what --adopt would lead to, and adopts nothing.
+	adopt, _ := req.Options[adoptOption].(bool)
+	switch {
+	case adopt && !o.DryRun:
+		err = s.holders.Adopt(req.Context)
+	case !adopt:
+		err = s.holders.Check(req.Context)
+	}
+	if err == nil {
+		r, err = collect(req.Context, n, s, o)
+	}
 	if err != nil && stream && req.Context.Err() == nil {
 		if err := res.Emit(&Event{Error: err.Error()}); err != nil {
 			return err

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/ipfs-aws/ipfs-aws/node/gc"
+	"github.com/ipfs-aws/ipfs-aws/node/holders"
 	"github.com/ipfs-aws/ipfs-aws/node/pins"
 	"github.com/ipfs-aws/ipfs-aws/node/touched"
 )
@@ -63,8 +64,9 @@ type guarded struct {
 
 // state is what belongs to one open repo.
 type state struct {
-	guard *gc.Guard
-	stall time.Duration
+	guard   *gc.Guard
+	holders *holders.Repo
+	stall   time.Duration
 	base  blockstore.Blockstore // below the guard
 	ds    repo.Datastore
 }
@@ -89,7 +91,14 @@ func Repo(base repo.Repo, lc fx.Lifecycle) (repo.Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := gc.NewGuard(age, nil)
+	s := &state{stall: stall}
+	s.holders, err = holders.Open(base.Path(), func() ([]holders.Place, error) {
+		return places(base, func() blockstore.Blockstore { return s.base })
+	})
+	if err != nil {
+		return nil, err
+	}
+	g := gc.NewGuard(age, s.holders.Join)
 	var log *touched.Log
 	log, err = touched.Open(filepath.Join(base.Path(), "gc", "touched"), touched.Options{
 		Slice: min(max(age/16, time.Second), 5*time.Minute),
@@ -105,7 +114,8 @@ func Repo(base repo.Repo, lc fx.Lifecycle) (repo.Repo, error) {
 	}
 	g.Use(log)
 	lc.Append(fx.Hook{OnStop: func(context.Context) error { return log.Close() }})
-	return guarded{base, &state{guard: g, stall: stall, ds: publishing{base.Datastore(), g}}}, nil
+	s.guard, s.ds = g, publishing{base.Datastore(), g}
+	return guarded{base, s}, nil
 }
 
 // publishing tells the guard of each root of MFS before it is recorded.

@@ -92,7 +92,10 @@ func (p *periodic) Start(n *core.IpfsNode) error {
 			if !l.due(used, time.Now()) {
 				continue
 			}
-			r, err := collect(ctx, n, s, gc.Options{Age: -1})
+			var r gc.Result
+			if err = s.holders.Check(ctx); err == nil {
+				r, err = collect(ctx, n, s, gc.Options{Age: -1})
+			}
 			if ctx.Err() != nil {
 				return
 			}
