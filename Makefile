@@ -19,12 +19,12 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 
 # Packages that import neither kubo nor ipfs-cluster run under the race
 # detector, which needs cgo and a second build of all they import.
-race_packages := ./datastore/... ./cmd/local-cluster/...
+race_packages := ./datastore/... ./node/... ./cmd/local-cluster/...
 # What runs the built binaries, one package at a time: each starts many processes.
 # The whole S3 bill, beside go-ds-s3, takes 6 minutes and is `make test-bill`;
 # the migrations that are killed for 6 minutes are `make test-kill`, the deployments
 # of the templates, for up to 13, `make test-templates`.
-process_packages := ./test/e2e ./test/efs ./test/images ./test/node
+process_packages := ./test/e2e ./test/efs ./test/gc ./test/images ./test/node
 
 # How long `make fuzz` spends on each decoder.
 FUZZTIME ?= 30s
@@ -113,6 +113,11 @@ test-templates: build ## take the task definitions of infra/templates through th
 .PHONY: test-kill
 test-kill: build ## kill migrations of 20,000 blocks 20 times in each direction; memory of 100,000 blocks
 	go test -timeout 40m -v -run 'Killed|Memory' ./test/migrate
+
+# Five minutes for each blockstore and age, and the same without the protection, which must lose content.
+.PHONY: test-storm
+test-storm: build ## collect garbage for half an hour while everything else goes on
+	STORM_TIME=5m STORM_CONTROL=1 go test -timeout 60m -v -run Storm ./test/gc
 
 # The fuzzer of Go 1.26 now and then fails with nothing but "context deadline
 # exceeded" when its time is up; a finding leaves a file in testdata/fuzz.

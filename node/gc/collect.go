@@ -119,6 +119,17 @@ func (g *Guard) Collect(ctx context.Context, st Store, o Options) (Result, error
 	return c.r, nil
 }
 
+// Idle waits until no collection runs.
+func (g *Guard) Idle(ctx context.Context) error {
+	select {
+	case g.collecting <- struct{}{}:
+		<-g.collecting
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 type collector struct {
 	Store
 	o   Options

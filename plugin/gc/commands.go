@@ -322,6 +322,9 @@ func repoGC(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) e
 
 // collect collects, and then has the datastore do the same for itself.
 func collect(ctx context.Context, n *core.IpfsNode, s *state, o gc.Options) (gc.Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
 	r, err := s.guard.Collect(ctx, store(n, s), o)
 	if o.DryRun || r.Young != nil || err != nil && !errors.Is(err, gc.ErrIncomplete) {
 		return r, err

@@ -67,8 +67,9 @@ type state struct {
 	guard   *gc.Guard
 	holders *holders.Repo
 	stall   time.Duration
-	base  blockstore.Blockstore // below the guard
-	ds    repo.Datastore
+	base    blockstore.Blockstore // below the guard
+	ds      repo.Datastore
+	end     context.CancelFunc
 }
 
 func (r guarded) Datastore() repo.Datastore { return r.ds }
@@ -92,6 +93,7 @@ func Repo(base repo.Repo, lc fx.Lifecycle) (repo.Repo, error) {
 		return nil, err
 	}
 	s := &state{stall: stall}
+	s.life, s.end = context.WithCancel(context.Background())
 	s.holders, err = holders.Open(base.Path(), func() ([]holders.Place, error) {
 		return places(base, func() blockstore.Blockstore { return s.base })
 	})
@@ -218,8 +220,13 @@ func Pinner(base pin.Pinner, r repo.Repo, dag format.DAGService, blocks blocksto
 		o.Provider = prov
 	}
 	p := pins.New(base, o)
-	// Before the pinner below is closed, which waits for what is under way.
-	lc.Append(fx.Hook{OnStop: func(context.Context) error { p.Stop(); return nil }})
+	// Before the pinner below is closed, which waits for what is under way; and before the datastore, which a collection must not
+	// use afterwards.
+	lc.Append(fx.Hook{OnStop: func(ctx context.Context) error {
+		s.end()
+		p.Stop()
+		return s.guard.Idle(ctx)
+	}})
 	return p, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,6 +52,23 @@ func TestStorm(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestStormWithoutProtection shows that the storm loses content where nothing protects it. It links the program once more, and so
+// runs with STORM_CONTROL only, as in `make test-storm`.
+func TestStormWithoutProtection(t *testing.T) {
+	if os.Getenv("STORM_CONTROL") == "" {
+		t.Skip("STORM_CONTROL is not set")
+	}
+	program := filepath.Join(t.TempDir(), "ipfs-aws")
+	out, err := exec.Command("go", "build", "-tags", "gc_unprotected", "-o", program, "../../cmd/ipfs-aws").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestStorm$/^flatfs_2s$", "-test.v")
+	cmd.Env = append(os.Environ(), "STORM_PROGRAM="+program, "STORM_TIME=20s", "STORM_CONTROL=")
+	out, err = cmd.CombinedOutput()
+	require.Error(t, err, "nothing was lost: %s", out)
+	require.Contains(t, string(out), "lost: ")
+	t.Logf("%s", out)
 }
 
 func storm(t *testing.T, store []string, age time.Duration) {
