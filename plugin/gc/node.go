@@ -68,6 +68,7 @@ type state struct {
 	holders *holders.Repo
 	stall   time.Duration
 	base    blockstore.Blockstore // below the guard
+	life    context.Context       // ends when the node begins to close
 	ds      repo.Datastore
 	end     context.CancelFunc
 }
