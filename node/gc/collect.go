@@ -61,7 +61,7 @@ type Result struct {
 	Failed  int
 	Kept    int // reachable, or touched
 	// Young: nothing was looked at, since nothing can be old enough.
-	Young *ErrYoung
+	Young *YoungError
 }
 
 // ErrIncomplete: some blocks could not be deleted.
@@ -93,7 +93,7 @@ func (g *Guard) Collect(ctx context.Context, st Store, o Options) (Result, error
 		age = g.age
 	}
 	s, err := g.sweep(age)
-	var young *ErrYoung
+	var young *YoungError
 	if errors.As(err, &young) {
 		if age > g.age {
 			return Result{}, fmt.Errorf("touches of blocks are not kept for %s, the age that was asked for: set IPFS_GC_MIN_AGE to it, and collect when it has passed", age)

@@ -203,13 +203,13 @@ type sweep struct {
 	pending []cid.Cid    // adopted or published, and not walked yet
 }
 
-// ErrYoung: nothing can have been untouched for the age, because the history does not reach back so far.
-type ErrYoung struct {
+// YoungError: nothing can have been untouched for the age, because the history does not reach back so far.
+type YoungError struct {
 	Known time.Duration // how far it reaches back
 	Age   time.Duration
 }
 
-func (e *ErrYoung) Error() string {
+func (e *YoungError) Error() string {
 	return fmt.Sprintf("nothing goes yet: only blocks that were not touched for %s do, and touches are known for %s", e.Age, e.Known.Round(time.Millisecond))
 }
 
@@ -227,7 +227,7 @@ func (g *Guard) sweep(age time.Duration) (*sweep, error) {
 	g.mu.Unlock()
 	if since := g.history.Since(); protected && s.horizon < since {
 		s.end()
-		return nil, &ErrYoung{Known: s.start.Sub(since), Age: s.start.Sub(s.horizon)}
+		return nil, &YoungError{Known: s.start.Sub(since), Age: s.start.Sub(s.horizon)}
 	}
 	if !protected {
 		return s, nil

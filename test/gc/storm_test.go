@@ -298,7 +298,13 @@ func (a *actor) useMFS() {
 	a.mu.Unlock()
 	var err error
 	data := f.data
-	switch a.r.IntN(6) {
+	switch a.r.IntN(7) {
+	case 6: // what is written without a flush is acknowledged by the flush
+		_, err = c.upload("files/write", f.halves(), nil, "arg", path, "create", "true", "truncate", "true", "raw-leaves", "true", "flush", "false")
+		if err == nil {
+			a.collections(1)
+			_, err = c.call("files/flush", "arg", path)
+		}
 	case 0, 1:
 		_, err = c.upload("files/write", f.halves(), a.between(), "arg", path, "create", "true", "truncate", "true", "raw-leaves", "true", "flush", "true")
 	case 2: // an add that is linked there
