@@ -111,10 +111,31 @@ func Open(dir string, o Options) (*Log, error) {
 	if len(found) > 0 {
 		l.since = found[0].start
 	}
-	if err := l.begin(now); err != nil {
+	resumed, err := l.resume(now)
+	if err == nil && !resumed {
+		err = l.begin(now)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("history of touched blocks in %s: %w", dir, err)
 	}
 	return l, nil
+}
+
+// resume goes on with the newest file while its time lasts: commands without a daemon would make one each.
+func (l *Log) resume(now Time) (bool, error) {
+	if len(l.files) == 0 || now.Sub(l.files[len(l.files)-1].start) >= l.o.Slice {
+		return false, nil
+	}
+	out, err := os.OpenFile(l.path(l.files[len(l.files)-1].number), os.O_RDWR, 0o600)
+	if err != nil {
+		return false, err
+	}
+	fi, err := out.Stat()
+	if err != nil || fi.Size() >= maxFile {
+		return false, errors.Join(err, out.Close())
+	}
+	l.out, l.size = out, fi.Size()-(fi.Size()-headerSize)%recordSize // a torn record is written over
+	return true, nil
 }
 
 // read returns the files there are; not ok: they are no history of this boot.

@@ -64,10 +64,14 @@ func TestItSurvivesTheProcess(t *testing.T) {
 	_, err = f.Write([]byte{9, 9, 9})
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
+	m.pass(time.Second / 2)
+	l = m.open(t, dir)
+	require.NoError(t, l.Add(3), "in the same file, over what is torn")
 	m.pass(time.Hour)
 	l = m.open(t, dir)
 	require.EqualValues(t, 1000, l.Since())
-	require.Equal(t, []Digest{1, 2}, touches(t, l, 1000))
+	require.NoError(t, l.Add(4))
+	require.Equal(t, []Digest{1, 2, 3, 4}, touches(t, l, 1000))
 }
 
 func TestADamagedHistoryBeginsAgain(t *testing.T) {
