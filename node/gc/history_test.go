@@ -48,9 +48,9 @@ const (
 // TestHistories runs adders, imports, pins, unpins, copies into MFS, kills and restarts next to collections, under a virtual
 // clock: nothing acknowledged is ever incomplete, and in the end nothing is left that is not needed.
 func TestHistories(t *testing.T) {
-	seeds := 60
+	seeds := 40
 	if testing.Short() {
-		seeds = 12
+		seeds = 10
 	}
 	var total tally
 	for seed := range uint64(seeds) {
@@ -69,7 +69,7 @@ func TestHistories(t *testing.T) {
 func TestHistoriesWithout(t *testing.T) {
 	for _, f := range []fault{noTouch, touchAfter, noOperations, lostTouches, noAdoption, lookBeforeTouch, noWait} {
 		t.Run(string(f), func(t *testing.T) {
-			for seed := range uint64(400) {
+			for seed := range uint64(150) {
 				if _, lost := history(t, seed, f); len(lost) > 0 {
 					t.Logf("seed %d: %s", seed, lost[0])
 					return
@@ -85,7 +85,7 @@ type tally struct{ acks, collections, removed int }
 func history(t *testing.T, seed uint64, f fault) (n tally, lost []string) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, f: f, seed: seed, dir: dir, store: &memory{data: map[string][]byte{}}, pinned: &pinset{}}
+		w := &world{t: t, f: f, seed: seed, dir: dir, store: &memory{data: map[string][]byte{}, put: map[string]time.Time{}}, pinned: &pinset{}}
 		r := rand.New(rand.NewPCG(seed, 1))
 		for range 3 {
 			w.live(r.Uint64(), time.Duration(100+r.IntN(500))*time.Millisecond)
@@ -272,7 +272,7 @@ func (h hasty) Put(ctx context.Context, b blocks.Block) error {
 func (a *actor) dag() (root format.Node, all []blocks.Block) {
 	n := new(merkledag.ProtoNode)
 	for range 1 + a.r.IntN(4) {
-		leaf := merkledag.NewRawNode([]byte{byte(a.r.IntN(12))})
+		leaf := merkledag.NewRawNode([]byte{byte(a.r.IntN(40))})
 		if err := n.AddNodeLink("", leaf); err != nil {
 			a.t.Error(err)
 		}
@@ -427,6 +427,7 @@ func (w *world) below(c cid.Cid, seen map[string]bool) string {
 func (w *world) needed() []cid.Cid { return append(w.pinned.roots(), w.mfs...) }
 
 func (w *world) lost() (lost []string) {
+	lost = append(lost, w.store.young...)
 	for _, c := range w.needed() {
 		if m := w.missing(c); m != "" {
 			lost = append(lost, fmt.Sprintf("%s is acknowledged, and %s is gone", c, m))
@@ -448,6 +449,8 @@ type memory struct {
 	blockstore.Blockstore // nothing else is called
 	mu                    sync.Mutex
 	data                  map[string][]byte
+	put                   map[string]time.Time // when the last Put that has returned began
+	young                 []string             // blocks that were deleted before they were old enough
 }
 
 func (m *memory) latency(c cid.Cid) {
@@ -456,17 +459,21 @@ func (m *memory) latency(c cid.Cid) {
 
 // Put, like stores that compare, writes nothing that is there.
 func (m *memory) Put(ctx context.Context, b blocks.Block) error {
+	began, key := time.Now(), string(b.Cid().Hash())
 	m.latency(b.Cid())
 	m.mu.Lock()
-	_, there := m.data[string(b.Cid().Hash())]
+	_, there := m.data[key]
 	m.mu.Unlock()
 	m.latency(b.Cid())
-	if ctx.Err() != nil || there {
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.data[string(b.Cid().Hash())] = b.RawData()
+	if !there {
+		m.data[key] = b.RawData()
+	}
+	m.put[key] = began
 	return nil
 }
 
@@ -507,6 +514,9 @@ func (m *memory) DeleteBlock(ctx context.Context, c cid.Cid) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if put, ok := m.put[string(c.Hash())]; ok && time.Since(put) < historyAge {
+		m.young = append(m.young, fmt.Sprintf("block %s was put %s ago, and is removed", c, time.Since(put)))
+	}
 	delete(m.data, string(c.Hash()))
 	return nil
 }
