@@ -20,7 +20,7 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 
 # Packages that import neither kubo nor ipfs-cluster run under the race detector, which needs cgo
 # and a second build of all they import.
-race_packages := ./datastore/... ./cmd/local-cluster/...
+race_packages := ./datastore/... ./node/... ./cmd/local-cluster/...
 # Their tests that run without it: gate.PlainTests, where it says why.
 plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds
 # `make lint` has vetted what they test. Go remembers results, but does not see that files outside
@@ -136,7 +136,7 @@ process_chains := test-process-node test-process-cluster test-process-migrate
 test-process: build
 	$(MAKE) --no-print-directory -j3 -Otarget $(process_chains)
 test-process-node:
-	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs
+	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs ./test/gc
 test-process-cluster:
 	cd cluster && $(gotest) -timeout $(patience) -parallel 3 -v ./test
 	$(gotest) -timeout $(patience) -v ./test/s3
@@ -187,6 +187,11 @@ quick-unit:
 .PHONY: quick-process
 quick-process:
 	$(gotest) -short -timeout 10m -run 'TestLifecycle|TestEveryBlockstore|TestContainerOnAnEmptyVolume' ./test/e2e ./test/node
+
+# Five minutes for each blockstore and age, and the same without the protection, which must lose content.
+.PHONY: test-storm
+test-storm: build ## collect garbage for half an hour while everything else goes on
+	STORM_TIME=5m STORM_CONTROL=1 $(gotest) -timeout 60m -v -run Storm ./test/gc
 
 # The fuzzer of Go 1.26 now and then fails with nothing but "context deadline
 # exceeded" when its time is up; a finding leaves a file in testdata/fuzz.

@@ -291,5 +291,5 @@ func defaultHealthListener(req *cmds.Request, root string) {
 // usable reports whether this process may work in a repo folder, with the fix if
 // it may not.
 func usable(root string) error {
-	return container.UsableVolume(root, "config", "version", "datastore_spec", "repo.lock", "datastore", "blocks", "keystore", "s3ds")
+	return container.UsableVolume(root, "config", "version", "datastore_spec", "repo.lock", "datastore", "blocks", "keystore", "s3ds", "gc")
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
+	"github.com/ipfs-aws/ipfs-aws/plugin/gc"
 )
 
 // agentSuffix names the distribution to other peers: without it kubo derives a
@@ -41,6 +42,11 @@ command that moves them. docs/settings.md lists all settings.
 		if s, _ := req.Options[suffixOption].(string); s == "" {
 			req.Options[suffixOption] = agentSuffix()
 		}
+		// kubo's own collection takes what is being added.
+		if on, _ := req.Options["enable-gc"].(bool); on || os.Getenv(settings.GC) == "on" {
+			gc.Enable()
+		}
+		delete(req.Options, "enable-gc")
 		fmt.Println(versionLine(versionInfo()))
 		if err := prepareDaemon(req, res, env); err != nil {
 			return err

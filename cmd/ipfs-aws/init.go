@@ -21,6 +21,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cmd/ipfs-aws/settings"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/internal/durable"
+	"github.com/ipfs-aws/ipfs-aws/node/holders"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
@@ -65,6 +66,10 @@ Examples:
 		claim, err := claimFolder(root)
 		if err != nil {
 			return err
+		}
+		// Before kubo writes blocks: what is in the store by now is someone else's.
+		if err := holders.Fresh(root); err != nil {
+			return errors.Join(err, claim.undo())
 		}
 		if err := run(req, res, env); err != nil {
 			return errors.Join(err, claim.undo())

@@ -17,6 +17,7 @@ import (
 	"github.com/ipfs/kubo/repo/fsrepo"
 
 	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
+	"github.com/ipfs-aws/ipfs-aws/plugin/gc"
 	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
 
 	// An image has nothing but this program.
@@ -51,6 +52,7 @@ func extendCommands() {
 	extendVersion(commands.VersionCmd)
 	extendConfig(commands.ConfigCmd)
 	adds.Extend(commands.AddCmd)
+	gc.Extend(commands.Root)
 	replaceUpdate(commands.UpdateCmd)
 	// The command line's tree and the RPC server's are two roots.
 	kubo.Root.Subcommands["datastore"] = datastoreCmd

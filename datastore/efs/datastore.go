@@ -18,7 +18,8 @@ import (
 type Datastore struct {
 	cfg     Config
 	fsys    vfs.FS
-	indexFS vfs.FS // where the index is persisted
+	indexFS vfs.FS    // where the index is persisted
+	lock    *heldLock // of the folder; nil if fsys is not the system's
 	shardOf func(name string) string
 
 	shardsMu sync.RWMutex

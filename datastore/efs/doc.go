@@ -17,6 +17,7 @@
 //	blocks/<shard>/<KEY>.data     one block
 //	blocks/<shard>/.efs-tmp-…     a block being written; stock flatfs does not see it
 //	blocks/.temp/                 files made ahead for the next block; stock flatfs empties it when it opens
+//	blocks/efs.lock               locked by the process that has the store open
 //	blocks/efs.index              the persisted index, unless Config.IndexPath puts it elsewhere
 //
 // # A Put

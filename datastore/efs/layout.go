@@ -94,7 +94,7 @@ func establish(fsys vfs.FS, cfg Config, shardFunc *flatfs.ShardIdV1) error {
 		return explain("create store", err)
 	}
 	for _, e := range entries {
-		if e.Name != flatfs.README_FN && !strings.HasPrefix(e.Name, tempPrefix) {
+		if e.Name != flatfs.README_FN && e.Name != lockFile && !strings.HasPrefix(e.Name, tempPrefix) {
 			return fmt.Errorf("efs: %s has no file %s but holds %s: it is no flatfs store, and only an empty directory is made one",
 				cfg.Path, flatfs.SHARDING_FN, e.Name)
 		}

@@ -21,6 +21,8 @@ import (
 // was acknowledged by whichever flatfs wrote last is there, and what a crash has
 // left half-done is swept.
 //
+// One process at a time has a folder open, wherever it runs; for another one the error is ErrLocked.
+//
 // With a good persisted index that takes one request per shard, otherwise one
 // per block, and in both cases as many at once as there are workers.
 func Open(cfg Config) (*Datastore, error) {
@@ -30,10 +32,26 @@ func Open(cfg Config) (*Datastore, error) {
 		}
 	}
 	fsys := &vfs.OS{NamesDurable: cfg.NamesDurable}
-	if cfg.IndexPath == "" {
-		return open(cfg, fsys, fsys)
+	if _, _, err := cfg.complete(); err != nil {
+		return nil, err
 	}
-	return open(cfg, fsys, new(vfs.OS))
+	if err := fsys.Mkdir(cfg.Path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, explain("create store", err)
+	}
+	l, err := lockFolder(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	var indexFS vfs.FS = fsys
+	if cfg.IndexPath != "" {
+		indexFS = new(vfs.OS)
+	}
+	d, err := open(cfg, fsys, indexFS)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	d.lock = l
+	return d, nil
 }
 
 // CheckNamesDurable says why NamesDurable cannot be set for a store in a folder,
@@ -322,6 +340,9 @@ func (d *Datastore) Close() error {
 	errs = append(errs, d.spares.stop(d.cfg.Workers))
 	d.closes.drain()
 	errs = append(errs, d.seal(), d.writeUsage())
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
 	if d.cache != nil {
 		d.cache.Close()
 	}

@@ -93,7 +93,7 @@ func (d *Datastore) destroy(ctx context.Context, c Config, indexed bool, progres
 
 // belongs reports whether an object directly under the prefix was made by a store of ours.
 func (d *Datastore) belongs(under string) bool {
-	if _, err := pack.ParseName(under); err == nil || strings.HasPrefix(under, probeName) {
+	if _, err := pack.ParseName(under); err == nil || under == reposName || strings.HasPrefix(under, probeName) {
 		return true
 	}
 	if strings.Contains(under, "/") {

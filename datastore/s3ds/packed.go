@@ -38,6 +38,9 @@ type Store interface {
 	ds.PersistentDatastore
 	ds.CheckedDatastore
 	prometheus.Collector
+	// Repos and SetRepos are the list of the repos that write to the store.
+	Repos(ctx context.Context) ([]byte, error)
+	SetRepos(ctx context.Context, list []byte) error
 	// Stats returns totals since the store was opened.
 	Stats() Stats
 }

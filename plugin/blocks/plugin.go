@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
 	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
+	"github.com/ipfs-aws/ipfs-aws/plugin/gc"
 	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
 )
 
@@ -25,16 +26,22 @@ func (fxPlugin) Init(*plugin.Environment) error { return nil }
 
 func (fxPlugin) Options(info core.FXNodeInfo) ([]fx.Option, error) {
 	// upstream: decorators
-	return append(info.FXOptions, fx.Decorate(decorateBlocks), fx.Decorate(decorateRepo)), nil
+	// upstream: pins-and-locks
+	return append(info.FXOptions, fx.Decorate(decorateBlocks), fx.Decorate(decorateRepo), fx.Decorate(gc.Locks), fx.Decorate(gc.Pinner)), nil
 }
 
 // decorateBlocks puts the decorators around kubo's base blockstore, the innermost
-// first.
-func decorateBlocks(base node.BaseBlocks) node.BaseBlocks {
-	return adds.Blocks(base)
+// first. The guard of gc is below the writes that adds carries out later: a block is
+// touched when it goes to the store.
+func decorateBlocks(base node.BaseBlocks, r repo.Repo) (node.BaseBlocks, error) {
+	guarded, err := gc.Blocks(base, r)
+	if err != nil {
+		return nil, err
+	}
+	return adds.Blocks(guarded), nil
 }
 
 // decorateRepo does the same with the repo.
-func decorateRepo(base repo.Repo, lc fx.Lifecycle) repo.Repo {
-	return adds.Repo(swap.Repo(base, lc))
+func decorateRepo(base repo.Repo, lc fx.Lifecycle) (repo.Repo, error) {
+	return gc.Repo(adds.Repo(swap.Repo(base, lc)), lc)
 }

@@ -47,7 +47,7 @@ func TestBackupAndRestore(t *testing.T) {
 	r = n.result(command("--to", "cars", "--path", backup)...)
 	require.Less(t, r.Result.Copied, r.Result.Blocks, "only what is new")
 	require.Positive(t, r.Result.Copied)
-	n.Run("repo", "gc")
+	n.Run("repo", "gc", "--min-age", "0s")
 	r = n.result(command("--to", "cars", "--path", backup)...)
 	require.Zero(t, r.Result.Copied)
 	require.Zero(t, r.Result.Removed, "what was deleted stays in the backup")
@@ -84,7 +84,7 @@ func TestBackupAndRestore(t *testing.T) {
 	serving.Run(command("--from", backup)...)
 	sameFiles(serving)
 	require.Contains(t, serving.Run("pin", "ls", "--type=recursive", "--names"), a+" recursive a name with spaces")
-	serving.Run("repo", "gc")
+	serving.Run("repo", "gc", "--min-age", "0s")
 	sameFiles(serving)
 	serving.Stop()
 

@@ -66,7 +66,7 @@ func TestGarbageCollectedWhileBlocksMove(t *testing.T) {
 			u := n.use(50, kept)
 			wait := copying("100kB", 100)
 			for range 3 {
-				n.Run("repo", "gc")
+				n.Run("repo", "gc", "--min-age", "0s")
 				gone()
 			}
 			u.end()
@@ -76,7 +76,7 @@ func TestGarbageCollectedWhileBlocksMove(t *testing.T) {
 			// More of it, half of which is copied already, when the daemon is killed in the middle of collecting.
 			_, more := filled(t, n, 0)
 			loose = more
-			gc := n.Command("repo", "gc")
+			gc := n.Command("repo", "gc", "--min-age", "0s")
 			require.NoError(t, gc.Start())
 			require.Error(t, n.End(syscall.SIGKILL))
 			require.Error(t, wait())
@@ -84,12 +84,12 @@ func TestGarbageCollectedWhileBlocksMove(t *testing.T) {
 			n.Start()
 			u.readable(t)
 			wait = copying("600kB", 1)
-			n.Run("repo", "gc")
+			n.Run("repo", "gc", "--min-age", "0s")
 			gone()
 			require.NoError(t, wait())
 			gone()
 			u.readable(t)
-			n.Run("repo", "gc")
+			n.Run("repo", "gc", "--min-age", "0s")
 			u.readable(t)
 			n.Stop()
 			n.Start()

@@ -252,7 +252,7 @@ func TestOnline(t *testing.T) {
 	require.Equal(t, pid, n.Cmd.Process.Pid)
 	require.Contains(t, n.Run("datastore", "stat"), "layout packs")
 	u.readable(t)
-	n.Run("repo", "gc")
+	n.Run("repo", "gc", "--min-age", "0s")
 	u.readable(t)
 
 	require.Error(t, n.End(syscall.SIGKILL))

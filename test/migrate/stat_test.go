@@ -126,7 +126,7 @@ func TestStatWhileBlocksMove(t *testing.T) {
 
 	// How full the repo is, is how full the new store is: kubo collects garbage by it.
 	n.Run("pin", "rm", root)
-	n.Run("repo", "gc")
+	n.Run("repo", "gc", "--min-age", "0s")
 	var size struct{ RepoSize int64 }
 	require.NoError(t, json.Unmarshal([]byte(n.Run("repo", "stat", "--size-only", "--enc=json")), &size))
 	require.Less(t, size.RepoSize, int64(3<<20))

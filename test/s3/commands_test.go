@@ -253,7 +253,7 @@ func TestLayoutIsChanged(t *testing.T) {
 	require.Contains(t, n.Run("datastore", "verify"), "0 that somebody would miss are damaged or missing")
 	require.Contains(t, n.Fail("datastore", "repack"), `set "packs"`)
 	n.Run("pin", "rm", first)
-	n.Run("repo", "gc", "-q")
+	n.Run("repo", "gc", "-q", "--min-age", "0s")
 	n.Stop()
 	require.Contains(t, n.Run("datastore", "reindex"), "the index is complete")
 	n.relayout("packs")

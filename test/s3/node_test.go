@@ -25,7 +25,7 @@ type node struct{ *testnode.Node }
 
 // ours is the built ipfs-aws.
 func ours(t *testing.T) *node {
-	return &node{testnode.New(t, testnode.Ours(t))}
+	return &node{testnode.New(t, testnode.Ours(t), "IPFS_GC_MIN_AGE=0s")} // as kubo collects
 }
 
 // stock is kubo with go-ds-s3.

@@ -47,6 +47,8 @@ type Settings struct {
 	Overrides []Override
 	// Profiles of kubo's for a new repo, separated by commas.
 	Profiles string
+	// StorageMax is how much the repo may hold; "" for what the config says.
+	StorageMax string
 	// SwarmKey is the private network's, as it stands in the repo's file swarm.key.
 	SwarmKey []byte
 	// Warnings are lines about variables that have no effect.
@@ -78,9 +80,14 @@ func Load(ctx context.Context, in Input) (*Settings, error) {
 			}
 		}
 	}
-	s := &Settings{Profiles: l.Value(Profile), SwarmKey: l.swarmKey(), Keys: l.keys()}
+	s := &Settings{Profiles: l.Value(Profile), StorageMax: l.Value(StorageMax), SwarmKey: l.swarmKey(), Keys: l.keys()}
 	s.Blocks, s.Chosen = l.blocks(ctx, s.Keys)
 	s.Overrides = l.overrides()
+	for _, o := range s.Overrides {
+		if o.Key() == "Datastore.StorageMax" && s.StorageMax != "" {
+			l.Bad(StorageMax, s.StorageMax, "is set, and so is %s: leave one out", o.From)
+		}
+	}
 	s.Warnings = l.warnings
 	if err := l.Err(); err != nil {
 		return nil, err

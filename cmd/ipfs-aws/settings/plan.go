@@ -83,6 +83,9 @@ func (s *Settings) Plan(root string) (*Plan, error) {
 			return nil, err
 		}
 	}
+	if s.StorageMax != "" {
+		p.Set("Datastore.StorageMax", s.StorageMax, StorageMax)
+	}
 	for _, o := range s.Overrides {
 		p.set(o.Path, o.Value, o.From, o.Secret)
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	logging "github.com/ipfs/go-log/v2"
 	"github.com/ipfs/kubo/config"
 
@@ -28,6 +29,8 @@ const (
 	HealthAddress = "IPFS_HEALTH_ADDRESS"
 	SwarmKey      = "IPFS_SWARM_KEY"
 	Profile       = "IPFS_PROFILE"
+	GC            = "IPFS_GC"
+	StorageMax    = "IPFS_STORAGE_MAX"
 
 	// ConfigPrefix begins the variables that set a key of kubo's config.
 	ConfigPrefix = "IPFS_CONFIG_"
@@ -96,6 +99,12 @@ var table = []Setting{
 		Accepted: "a libp2p key, version 1: three lines"},
 	{Variable: HealthAddress, Meaning: "where `/livez`, `/readyz` and `/metrics` are served; also `Plugins.Plugins.health.Config.Address`",
 		Default: "none; `container`: `" + DefaultHealthAddress + "`", Accepted: "`host:port`", check: environ.IsHostPort},
+	{Variable: StorageMax, Meaning: "how much the repo may hold, with `Datastore.StorageMax`: `repo stat`, the sidecar's free space and `IPFS_GC` go by it", Default: "the config's; a new repo: 10 GB with `flatfs`, else no limit",
+		Accepted: "bytes, such as `500GB` or `2TiB`", check: isBytes},
+	{Variable: GC, Meaning: "collect garbage while the daemon runs: when the repo has 90 % (`Datastore.StorageGCWatermark`) of `IPFS_STORAGE_MAX`, looked at every `Datastore.GCPeriod` (1h); without a limit once a day. The same as `--enable-gc`", Default: "`off`",
+		Accepted: "`on`, `off`", check: environ.IsOneOf("on", "off")},
+	{Variable: "IPFS_GC_MIN_AGE", Meaning: "garbage collection keeps blocks that were written, or found present by an add, import or pin, within this time", Default: "`1h`", Accepted: "a duration", check: environ.IsDuration},
+	{Variable: "IPFS_PIN_STALL", Meaning: "a pin that gets no new block for so long fails, and names what is missing", Default: "`1m50s`", Accepted: "a duration; `0` for never", check: environ.IsDuration},
 	{Variable: "IPFS_TELEMETRY", Meaning: "kubo's telemetry; also `Plugins.Plugins.telemetry.Config.Mode`", Default: "`auto`: on only with `Plugins.Plugins.telemetry.Config.Endpoint`", Accepted: "`on`, `auto`, `off`",
 		check: environ.IsOneOf("on", "auto", "off")},
 	{Variable: "IPFS_WAIT_REPO_LOCK", Meaning: "how long to wait for another process to leave the repo", Default: "not at all", Accepted: "a duration; `0` for ever", check: environ.IsDuration},
@@ -232,6 +241,14 @@ func isProfiles(v string) string {
 			}
 			return want
 		}
+	}
+	return ""
+}
+
+// isBytes accepts a size above zero.
+func isBytes(v string) string {
+	if n, err := humanize.ParseBytes(v); err != nil || n == 0 {
+		return "must be a size in bytes, such as 500GB or 2TiB"
 	}
 	return ""
 }

@@ -1,0 +1,5 @@
+//go:build gc_unprotected
+
+package gc
+
+const protected = false
