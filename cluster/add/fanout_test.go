@@ -88,7 +88,7 @@ type heldBy struct {
 func (h heldBy) End(_ context.Context, keep bool) error {
 	h.p.mu.Lock()
 	defer h.p.mu.Unlock()
-	h.p.ended = append(h.p.ended, fmt.Sprintf("%s %v", h.id, keep))
+	h.p.ended = append(h.p.ended, fmt.Sprintf("%s %v", string(h.id), keep))
 	return nil
 }
 
