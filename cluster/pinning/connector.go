@@ -66,7 +66,7 @@ func (c *Connector) Workers() int { return c.slots.workers() }
 
 // Standing is how many pins are being tried without a new block for a second or more;
 // Waiting how many wait for their next attempt.
-func (c *Connector) Standing() int { return c.slots.standing() }
+func (c *Connector) Standing() int { return c.slots.stalled() }
 func (c *Connector) Waiting() int  { return c.absent.count() }
 
 // Pin makes one attempt to pin on the node. If it is not time for one, the error is
@@ -88,7 +88,11 @@ func (c *Connector) Pin(ctx context.Context, pin api.Pin) error {
 	if err != nil {
 		return err
 	}
-	trying, a, err := c.slots.enter(ctx, !here)
+	as := young
+	if here {
+		as = moving
+	}
+	trying, a, err := c.slots.enter(ctx, as)
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,9 @@
 // ipfs-cluster gives each pin one of a few slots, and keeps it there for minutes if no
 // block comes. Here:
 //
-//   - A pin has a slot while blocks come, or while it is about to be seen whether they
-//     do: for [pause], if the node has its root, and not at all if it has not. An
-//     attempt without a slot goes on, up to [stillPerSlot] of them for each slot. When there
+//   - A pin has a slot while blocks come, and for [pause] at the beginning, if the node has
+//     its root. Without the root it begins without a slot. An attempt for which no block came
+//     for a while loses its slot and goes on, up to [standingPerSlot] of them for each slot. When there
 //     are more, the one that got no block for the longest time ends.
 //   - An attempt ends when no block came for [firstStall]; later ones of the same pin may take
 //     twice as long each, up to CLUSTER_IPFSHTTP_PINTIMEOUT.

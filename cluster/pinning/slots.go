@@ -9,18 +9,31 @@ import (
 )
 
 const (
-	// pause is how long a pin may get no block and keep its slot. A node reports twice a
-	// second.
-	pause = time.Second
+	// pause is how long a pin may get no block and keep its slot, and youngPause how long one
+	// that has none counts as young. A node reports twice a second.
+	pause      = time.Second
+	youngPause = 600 * time.Millisecond
 
-	// stillPerSlot is how many attempts may wait for a block, for each slot. With the default
-	// of ten slots they are 60: each is a goroutine here and in the node, and a block
-	// that the node asks its peers for.
-	stillPerSlot = 6
+	// youngPerSlot and standingPerSlot are how many attempts without a slot there may be for
+	// each slot: young ones, all of which may turn out to have content and then take more
+	// slots than there are, and those for which no block came for a while. With the default of
+	// ten slots they are 20 and 60: each is a goroutine here and in the node, and a block that
+	// the node asks its peers for. An attempt stands for 60 / (20 / 0.6 s) = 1.8 s at least.
+	youngPerSlot    = 2
+	standingPerSlot = 6
 )
 
-// errCrowded ends an attempt for which no block came, because others want to try.
-var errCrowded = errors.New("others wait to be tried")
+// errCrowded ends an attempt for which no block came, because there are too many of them.
+var errCrowded = errors.New("too many others wait for blocks")
+
+// phase is what an attempt is counted as.
+type phase int
+
+const (
+	moving   phase = iota // it has a slot
+	young                 // it has none, and less than youngPause has gone by
+	standing              // it has none, and no block came for a while
+)
 
 // slots admits attempts. It is safe for concurrent use.
 type slots struct {
@@ -32,11 +45,19 @@ type slots struct {
 	waiting []*attempt // in the order in which they came
 }
 
+// patience is how long an attempt stays in the phase without a block.
+func (p phase) patience() time.Duration {
+	if p == young {
+		return youngPause
+	}
+	return pause
+}
+
 // attempt is one that was admitted, or waits for that.
 type attempt struct {
 	admitted chan struct{}
 	cancel   context.CancelCauseFunc
-	still    bool      // it has no slot
+	phase    phase
 	since    time.Time // of the last block, or of the admission
 	check    *time.Timer
 }
@@ -45,13 +66,13 @@ func newSlots(size int) *slots { return &slots{size: size, now: time.Now} }
 
 // workers is how many attempts have to be able to ask for admission, so that there are
 // always some that wait.
-func (s *slots) workers() int { return s.size*stillPerSlot + 2*s.size }
+func (s *slots) workers() int { return s.size * (1 + youngPerSlot + standingPerSlot + 1) }
 
-// enter waits until an attempt may begin: with a slot, or without. The context that it
-// returns ends when the attempt has to. Call leave after it.
-func (s *slots) enter(ctx context.Context, still bool) (context.Context, *attempt, error) {
+// enter waits until an attempt may begin: with a slot (moving), or without one (young). The
+// context that it returns ends when the attempt has to. Call leave after it.
+func (s *slots) enter(ctx context.Context, as phase) (context.Context, *attempt, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	a := &attempt{admitted: make(chan struct{}), cancel: cancel, still: still}
+	a := &attempt{admitted: make(chan struct{}), cancel: cancel, phase: as}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, a)
 	s.admit()
@@ -65,75 +86,72 @@ func (s *slots) enter(ctx context.Context, still bool) (context.Context, *attemp
 	}
 }
 
-// admit admits those that wait, as far as there is room, and makes room. The caller has
-// locked mu.
+// admit admits those that wait, as far as there is room. One that needs no slot does not
+// wait behind one that does, nor the other way round. The caller has locked mu.
 func (s *slots) admit() {
-	for i := 0; i < len(s.waiting); {
-		a := s.waiting[i]
-		moving, still := s.count()
-		// Whoever has the content on the node does not wait for those that do not.
-		if !a.still && moving >= s.size || a.still && (still >= s.size*stillPerSlot || moving >= s.size) {
-			i++
-			continue
+	s.waiting = slices.DeleteFunc(s.waiting, func(a *attempt) bool {
+		if s.count(moving) >= s.size || a.phase == young && s.count(young) >= s.size*youngPerSlot {
+			return false
 		}
-		s.waiting = slices.Delete(s.waiting, i, i+1)
 		a.since = s.now()
-		a.check = time.AfterFunc(pause, func() { s.look(a) })
+		a.check = time.AfterFunc(a.phase.patience(), func() { s.look(a) })
 		s.all = append(s.all, a)
 		close(a.admitted)
-	}
-	if len(s.waiting) > 0 {
-		s.evict()
-	}
+		return true
+	})
 }
 
-func (s *slots) count() (moving, still int) {
+func (s *slots) count(p phase) int {
+	n := 0
 	for _, a := range s.all {
-		if a.still {
-			still++
+		if a.phase == p {
+			n++
 		}
 	}
-	return len(s.all) - still, still
+	return n
 }
 
-// evict ends the attempt that waits for a block for the longest time, if there are as
-// many as may be and it has had its chance.
-func (s *slots) evict() {
-	if _, still := s.count(); still < s.size*stillPerSlot {
-		return
-	}
-	var oldest *attempt
-	for _, a := range s.all {
-		if a.still && (oldest == nil || a.since.Before(oldest.since)) {
-			oldest = a
-		}
-	}
-	if oldest != nil && s.now().Sub(oldest.since) >= pause {
-		oldest.cancel(errCrowded) // leave makes the room
-	}
-}
-
-// look takes an attempt's slot away if no block came for a while.
+// look takes an attempt's slot or place away if no block came for a while.
 func (s *slots) look(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !slices.Contains(s.all, a) {
 		return
 	}
-	left := pause - s.now().Sub(a.since)
-	if left <= 0 {
-		a.still = true
-		left = pause
+	if left := a.phase.patience() - s.now().Sub(a.since); left > 0 {
+		a.check.Reset(left)
+		return
 	}
-	a.check.Reset(left)
-	s.admit()
+	if a.phase != standing {
+		a.phase = standing
+		s.evict()
+		s.admit()
+	}
 }
 
-// moved says that a block came. It takes a slot, even if there is none: the node is at it.
+// evict ends the attempt that stands for the longest time, if there are too many.
+func (s *slots) evict() {
+	if s.count(standing) <= s.size*standingPerSlot {
+		return
+	}
+	var oldest *attempt
+	for _, a := range s.all {
+		if a.phase == standing && (oldest == nil || a.since.Before(oldest.since)) {
+			oldest = a
+		}
+	}
+	oldest.cancel(errCrowded)
+}
+
+// moved says that a block came. The attempt takes a slot, even if there is none: the node is
+// at it.
 func (s *slots) moved(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a.still, a.since = false, s.now()
+	if a.phase == standing {
+		a.check.Reset(pause)
+	}
+	a.phase, a.since = moving, s.now()
 }
 
 func (s *slots) leave(a *attempt) {
@@ -149,15 +167,9 @@ func (s *slots) leave(a *attempt) {
 	s.admit()
 }
 
-// standing counts the attempts for which no block came for a while.
-func (s *slots) standing() int {
+// stalled counts the attempts for which no block came for a while.
+func (s *slots) stalled() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for _, a := range s.all {
-		if a.still && s.now().Sub(a.since) >= pause {
-			n++
-		}
-	}
-	return n
+	return s.count(standing)
 }
