@@ -64,7 +64,7 @@ func (e *Incomplete) Error() string {
 	for _, id := range e.Missing {
 		names = append(names, id.String())
 	}
-	return fmt.Sprintf("the content below %s is not complete: %s … neither came nor was there before", e.Root, strings.Join(names, ", "))
+	return fmt.Sprintf("the content below %s is not complete: %s neither came nor was there before", e.Root, strings.Join(names, ", "))
 }
 
 type holdRequest struct {

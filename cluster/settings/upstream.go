@@ -147,7 +147,6 @@ var upstream = func() map[string]environ.Check {
 		"CLUSTER_IPFSHTTP_PINTIMEOUT":              environ.IsDuration,
 		"CLUSTER_IPFSHTTP_UNPINTIMEOUT":            environ.IsDuration,
 		"CLUSTER_IPFSHTTP_REPOGCTIMEOUT":           environ.IsDuration,
-		"CLUSTER_IPFSHTTP_INFORMERTRIGGERINTERVAL": environ.IsCount,
 		"CLUSTER_IPFSHTTP_UNPINDISABLE":            environ.IsBool,
 
 		"CLUSTER_STATELESS_MAXPINQUEUESIZE":       environ.IsPositive,
@@ -198,6 +197,7 @@ var ineffective = []struct{ prefix, why string }{
 	{"CLUSTER_METRICS_", "metrics are always on, at /metrics of CLUSTER_HEALTH_ADDRESS"},
 	{"CLUSTER_CRDT_BATCHING_MAXBATCHAGE", "a pin waits for no timer: what arrives while a change is written becomes the next one"},
 	{"CLUSTER_CRDT_BATCHING_MAXQUEUESIZE", "a pin is answered when it is on disk, so the clients that wait are the queue"},
+	{"CLUSTER_IPFSHTTP_INFORMERTRIGGERINTERVAL", "the free space is announced at intervals only, not after pins"},
 	{"CLUSTER_RAFT_", "the consensus is always crdt"},
 	{"CLUSTER_BADGER_", "the datastore is always pebble"},
 	{"CLUSTER_BADGER3_", "the datastore is always pebble"},

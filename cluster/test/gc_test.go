@@ -607,3 +607,31 @@ func binarySeed(seed int64, n int) []byte {
 	sum := sha256.Sum256([]byte(fmt.Sprint(seed, " ", n)))
 	return sum[:]
 }
+
+// TestCollectingThroughTheCluster collects on all nodes, one of which is away.
+func TestCollectingThroughTheCluster(t *testing.T) {
+	all := tasks(t, options{names: three()})
+	for _, k := range all {
+		k.start()
+	}
+	awaitAll(t, all)
+	all[1].node.kill()
+	code, body, err := all[0].request(http.MethodPost, "/ipfs/gc")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, code, string(body))
+	var said struct {
+		PeerMap map[string]struct {
+			Peername string `json:"peername"`
+			Error    string `json:"error"`
+		} `json:"peer_map"`
+	}
+	require.NoError(t, json.Unmarshal(body, &said), string(body))
+	errs := map[string]string{}
+	for _, peer := range said.PeerMap {
+		errs[peer.Peername] = peer.Error
+	}
+	require.Len(t, errs, 3, string(body))
+	require.Empty(t, errs["task-1"])
+	require.Contains(t, errs["task-2"], "refused")
+	require.Empty(t, errs["task-3"])
+}
