@@ -279,7 +279,12 @@ func (f *Fanout) finalize(ctx context.Context, root api.Cid) error {
 	f.makeUp(ctx, root.Cid)
 	keep := false
 	defer func() { f.endHolds(ctx, keep) }()
-	incomplete := f.hold(ctx, root.Cid)
+	// Blocks that are missing although they came are not the client's fault.
+	check := f.links.unresolved(root.Cid)
+	incomplete := f.hold(ctx, root.Cid, check)
+	if len(check) == 0 && !f.links.tooMany() {
+		incomplete = nil
+	}
 	switch n := f.held(); {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -316,12 +321,12 @@ func (f *Fanout) blames(err error) bool {
 }
 
 // hold makes all destinations that have stored everything hold the root, side by side.
-// It returns one of the errors of those that lack blocks.
-func (f *Fanout) hold(ctx context.Context, root cid.Cid) (incomplete *Incomplete) {
+// check are the links that lead out of a CAR file. It returns one of the errors of those that
+// lack blocks.
+func (f *Fanout) hold(ctx context.Context, root cid.Cid, check []cid.Cid) (incomplete *Incomplete) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(f.ctx, func() { cancel(context.Cause(f.ctx)) })()
-	check := f.links.unresolved(root)
 	var holds sync.WaitGroup
 	for _, d := range f.dests {
 		if d.err == nil {

@@ -85,6 +85,9 @@ func (l *links) want(id cid.Cid) {
 	}
 }
 
+// tooMany says that it is not known whether links lead out of the file.
+func (l *links) tooMany() bool { return l != nil && l.lost }
+
 // unresolved returns the links that lead out of the file, its root first if that is
 // not in it. Call it when all blocks have come.
 func (l *links) unresolved(root cid.Cid) []cid.Cid {

@@ -137,6 +137,14 @@ func TestWhatAFileLacksIsLookedForAtEachDestination(t *testing.T) {
 	_, err = addCAR(t, &peers{ids: []peer.ID{"a"}, hold: by{"a": lacks}}, 1, root, b, root, a)
 	require.NoError(t, err)
 
+	// What came and was collected in between is not the client's fault.
+	eaten := func(_ context.Context, root cid.Cid, _ []cid.Cid) error {
+		return &Incomplete{Root: root, Missing: cids(b)}
+	}
+	f, err = addCAR(t, &peers{ids: []peer.ID{"a"}, hold: by{"a": eaten}}, 1, root, root, a, b)
+	require.ErrorContains(t, err, b.Cid().String())
+	require.False(t, f.blames(err))
+
 	// A destination that fails is not the client's fault.
 	gone := func(context.Context, cid.Cid, []cid.Cid) error { return errors.New("gone") }
 	f, err = addCAR(t, &peers{ids: []peer.ID{"a", "b"}, hold: by{"a": gone, "b": gone}}, 1, root, root, a, b)
