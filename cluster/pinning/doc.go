@@ -7,7 +7,7 @@
 //   - A pin has a slot while blocks come, and for [pause] at the beginning, if the node has
 //     its root. Without the root it begins without a slot. An attempt for which no block came
 //     for a while loses its slot and goes on, up to [standingPerSlot] of them for each slot. When there
-//     are more, the one that got no block for the longest time ends.
+//     are more, those that got no block for [chance] make room.
 //   - An attempt ends when no block came for [firstStall]; later ones of the same pin may take
 //     twice as long each, up to CLUSTER_IPFSHTTP_PINTIMEOUT.
 //   - After it, the pin's status says what is missing and since when, and the pin waits:

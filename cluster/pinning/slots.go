@@ -18,9 +18,14 @@ const (
 	// each slot: young ones, all of which may turn out to have content and then take more
 	// slots than there are, and those for which no block came for a while. With the default of
 	// ten slots they are 20 and 60: each is a goroutine here and in the node, and a block that
-	// the node asks its peers for. An attempt stands for 60 / (20 / 0.6 s) = 1.8 s at least.
+	// the node asks its peers for.
 	youngPerSlot    = 2
 	standingPerSlot = 6
+
+	// chance is how long an attempt may stand before it is ended for another one. A node that is
+	// busy needs seconds for a block that a peer of the cluster has. A thousand pins that
+	// are not found are all tried within 1,000 / 60 × 5 s = 83 s.
+	chance = 5 * time.Second
 )
 
 // errCrowded ends an attempt for which no block came, because there are too many of them.
@@ -33,6 +38,7 @@ const (
 	moving   phase = iota // it has a slot
 	young                 // it has none, and less than youngPause has gone by
 	standing              // it has none, and no block came for a while
+	ending                // it was told to end
 )
 
 // slots admits attempts. It is safe for concurrent use.
@@ -90,7 +96,7 @@ func (s *slots) enter(ctx context.Context, as phase) (context.Context, *attempt,
 // wait behind one that does, nor the other way round. The caller has locked mu.
 func (s *slots) admit() {
 	s.waiting = slices.DeleteFunc(s.waiting, func(a *attempt) bool {
-		if s.count(moving) >= s.size || a.phase == young && s.count(young) >= s.size*youngPerSlot {
+		if s.count(moving) >= s.size || a.phase == young && (s.count(young) >= s.size*youngPerSlot || !s.evict()) {
 			return false
 		}
 		a.since = s.now()
@@ -115,24 +121,25 @@ func (s *slots) count(p phase) int {
 func (s *slots) look(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.all, a) {
+	if !slices.Contains(s.all, a) || a.phase == ending {
 		return
 	}
-	if left := a.phase.patience() - s.now().Sub(a.since); left > 0 {
+	if left := a.phase.patience() - s.now().Sub(a.since); left > 0 && a.phase != standing {
 		a.check.Reset(left)
 		return
 	}
 	if a.phase != standing {
 		a.phase = standing
-		s.evict()
-		s.admit()
+		a.check.Reset(chance - s.now().Sub(a.since)) // from when on it can make room
 	}
+	s.admit()
 }
 
-// evict ends the attempt that stands for the longest time, if there are too many.
-func (s *slots) evict() {
-	if s.count(standing) <= s.size*standingPerSlot {
-		return
+// evict says whether there is room for one more that may come to stand. It makes some by
+// ending the attempt that stands for the longest time, if that has had its chance.
+func (s *slots) evict() bool {
+	if s.count(standing)+s.count(young) < s.size*standingPerSlot {
+		return true
 	}
 	var oldest *attempt
 	for _, a := range s.all {
@@ -140,7 +147,12 @@ func (s *slots) evict() {
 			oldest = a
 		}
 	}
+	if oldest == nil || s.now().Sub(oldest.since) < chance {
+		return false
+	}
+	oldest.phase = ending
 	oldest.cancel(errCrowded)
+	return true
 }
 
 // moved says that a block came. The attempt takes a slot, even if there is none: the node is
@@ -148,6 +160,9 @@ func (s *slots) evict() {
 func (s *slots) moved(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if a.phase == ending {
+		return // it came too late
+	}
 	if a.phase == standing {
 		a.check.Reset(pause)
 	}
