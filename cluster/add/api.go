@@ -45,8 +45,9 @@ type Options struct {
 	Name func(peer.ID) string
 	// Host reaches the other peers.
 	Host host.Host
-	// Node is this peer's IPFS node.
-	Node *kubo.Client
+	// Node is this peer's IPFS node, Holds what adds hold on it.
+	Node  *kubo.Client
+	Holds *Holds
 }
 
 // NewAPI returns an API component that says 204 to whoever may POST to /add,
@@ -106,7 +107,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if minimum == 0 {
 		minimum = h.opts.ReplicationMin
 	}
-	fan := newFanout(r.Context(), &overRPC{h.rpc, h.opts.Host, h.opts.Node}, params, minimum)
+	fan := newFanout(r.Context(), &overRPC{h.rpc, h.opts.Host, h.opts.Node, h.opts.Holds}, params, minimum)
 	defer func() { _ = fan.Close() }() // has nothing to report
 	output := make(chan api.AddedOutput, window)
 	a := newAnswer(w, params.StreamChannels)
@@ -130,15 +131,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			logger.Warnf("peer %s (%s) does not hold the added %s yet: %s", m.Name, m.Peer, root, m.Error)
 		}
 	}
-	a.end(missing, err)
+	code := http.StatusInternalServerError
+	if fan.blames(err) {
+		code = http.StatusBadRequest
+	}
+	a.end(missing, code, err)
 }
 
 // answer writes ipfs-cluster's answer to an add: objects as they come, and
 // errors in a trailer; or an array or an error at the end. It holds back the
-// last object.
+// last object, which an add that fails does not get. If it fails before
+// there was another, which is always so for a CAR file, the status says so.
 type answer struct {
 	w      http.ResponseWriter
 	stream bool
+	begun  bool
 	last   *added
 	all    []added
 }
@@ -152,7 +159,6 @@ func newAnswer(w http.ResponseWriter, stream bool) *answer {
 	if stream {
 		h.Set("X-Chunked-Output", "1")
 		h.Set("Trailer", "X-Stream-Error, "+MissingTrailer)
-		w.WriteHeader(http.StatusOK)
 	}
 	return &answer{w: w, stream: stream}
 }
@@ -170,6 +176,7 @@ func (a *answer) flush() {
 	if a.last == nil {
 		return
 	}
+	a.begun = true
 	a.write(*a.last)
 	a.last = nil
 	if f, ok := a.w.(http.Flusher); ok {
@@ -180,7 +187,7 @@ func (a *answer) flush() {
 // write sends a value. That the client has gone is noticed by the add itself.
 func (a *answer) write(v any) { _ = json.NewEncoder(a.w).Encode(v) }
 
-func (a *answer) end(missing []Missing, err error) {
+func (a *answer) end(missing []Missing, code int, err error) {
 	if len(missing) > 0 && err == nil {
 		var names []string
 		for _, m := range missing {
@@ -192,17 +199,18 @@ func (a *answer) end(missing []Missing, err error) {
 		a.w.Header().Set(MissingTrailer, strings.Join(names, ","))
 	}
 	switch {
+	case err != nil && a.begun:
+		a.w.Header().Set("X-Stream-Error", strings.ReplaceAll(err.Error(), "\n", "; "))
+	case err != nil:
+		a.w.Header().Del("Trailer")
+		a.w.Header().Del("X-Chunked-Output")
+		a.w.WriteHeader(code)
+		a.write(api.Error{Code: code, Message: err.Error()})
 	case a.stream:
-		if a.last != nil && err == nil {
+		if a.last != nil {
 			a.last.Missing = missing
 		}
 		a.flush()
-		if err != nil {
-			a.w.Header().Set("X-Stream-Error", strings.ReplaceAll(err.Error(), "\n", "; "))
-		}
-	case err != nil:
-		a.w.WriteHeader(http.StatusInternalServerError)
-		a.write(api.Error{Code: http.StatusInternalServerError, Message: err.Error()})
 	default:
 		if n := len(a.all); n > 0 {
 			a.all[n-1].Missing = missing
@@ -215,8 +223,9 @@ func (a *answer) end(missing []Missing, err error) {
 // overRPC is the cluster as its components see it.
 type overRPC struct {
 	*rpc.Client
-	host host.Host
-	node *kubo.Client
+	host  host.Host
+	node  *kubo.Client
+	holds *Holds
 }
 
 func (c *overRPC) Self() peer.ID { return c.ID() }
@@ -253,6 +262,17 @@ func (c *overRPC) Copy(ctx context.Context, dest peer.ID, root cid.Cid, moved fu
 	}
 	defer func() { _ = car.Close() }() // it was read
 	return send(ctx, c.host, []peer.ID{dest}, noticed{car, moved}, nil)[0]
+}
+
+func (c *overRPC) Hold(ctx context.Context, dest peer.ID, root cid.Cid, check []cid.Cid) (Hold, error) {
+	req := holdRequest{Root: root, Check: check}
+	if dest != c.Self() {
+		return hold(ctx, c.host, dest, req)
+	}
+	if err := c.holds.take(ctx, req, nil); err != nil {
+		return nil, err
+	}
+	return ownHold{c.holds, root}, nil
 }
 
 // noticed calls a function at every read.

@@ -24,6 +24,13 @@ const (
 	// stallLimit is how long a destination may take no block at all while its
 	// window is full. A bucket that throttles makes pauses of seconds.
 	stallLimit = time.Minute
+
+	// pinTimeout is how long writing the pin may take: one change on this peer's disk.
+	pinTimeout = time.Minute
+
+	// endTimeout is how long the client may have to wait for a destination to note how
+	// the add ended, which is one message and, if it failed, one entry in an index.
+	endTimeout = 5 * time.Second
 )
 
 // Missing is a destination that does not hold the content of an add.
@@ -44,14 +51,18 @@ type cluster interface {
 	// Copy sends everything below a CID from this peer's node to another one's. It
 	// calls moved whenever a part of it has been taken.
 	Copy(ctx context.Context, dest peer.ID, root cid.Cid, moved func()) error
+	// Hold makes a peer's node hold everything below a root, of which the CIDs to check
+	// are not known to have been stored. The error is an [*Incomplete] if blocks are
+	// missing there.
+	Hold(ctx context.Context, dest peer.ID, root cid.Cid, check []cid.Cid) (Hold, error)
 	// Pin adds a pin to the pinset.
 	Pin(context.Context, api.Pin) error
 	// Self is this peer.
 	Self() peer.ID
 }
 
-// Fanout sends the blocks of one add to all its destinations, and pins its
-// root. It implements ipfs-cluster's ClusterDAGService: Add is called by one
+// Fanout sends the blocks of one add to all its destinations, makes them hold its
+// root, and pins that. It implements ipfs-cluster's ClusterDAGService: Add is called by one
 // goroutine, then Finalize, then Close.
 type Fanout struct {
 	adder.BaseDAGService
@@ -65,14 +76,20 @@ type Fanout struct {
 	allocated []peer.ID
 	dests     []*destination
 	lanes     []*lane
+	links     *links // of a CAR file, otherwise nil
 	recent    [2]cid.Cid
 	closeOnce sync.Once
+	// failure is the first error that was returned to the adder, which may be the
+	// client's fault only if it is an [*Incomplete].
+	failure error
 }
 
 // destination is one peer that receives the blocks.
 type destination struct {
 	id  peer.ID
 	err error // why it does not hold the content; valid when its lane has ended
+	// hold is its node's hold of the root, until the add has ended.
+	hold Hold
 }
 
 // lane is one stream of blocks to one or two destinations. Encrypting what goes
@@ -91,7 +108,11 @@ type lane struct {
 // destinations that make it a success.
 func newFanout(ctx context.Context, c cluster, params api.AddParams, minimum int) *Fanout {
 	params.Mode = api.PinModeRecursive // what is added is never pinned without its blocks
-	return &Fanout{ctx: ctx, cluster: c, params: params, minimum: max(minimum, 1), stall: stallLimit}
+	f := &Fanout{ctx: ctx, cluster: c, params: params, minimum: max(minimum, 1), stall: stallLimit}
+	if params.Format == "car" {
+		f.links = newLinks()
+	}
+	return f
 }
 
 func (f *Fanout) start(ctx context.Context) error {
@@ -162,6 +183,19 @@ func (f *Fanout) Add(ctx context.Context, node ipld.Node) error {
 	if slices.Contains(f.recent[:], node.Cid()) {
 		return nil
 	}
+	err := f.add(ctx, node)
+	if err != nil && f.failure == nil {
+		f.failure = err
+	}
+	return err
+}
+
+func (f *Fanout) add(ctx context.Context, node ipld.Node) error {
+	if f.links != nil {
+		if err := f.links.add(node); err != nil {
+			return err
+		}
+	}
 	if f.lanes == nil {
 		if err := f.start(ctx); err != nil {
 			return err
@@ -221,23 +255,121 @@ func (f *Fanout) send(ctx context.Context, l *lane, block api.NodeWithMeta) erro
 	return nil
 }
 
-// Finalize waits until the destinations have stored everything, and pins the
-// root. Destinations that the rest had to wait for too long are left behind.
+// Finalize waits until the destinations have stored everything and hold the root, and
+// pins it. Destinations that the rest had to wait for too long are left behind. If it
+// fails, no destination holds the root because of this add.
 func (f *Fanout) Finalize(ctx context.Context, root api.Cid) (api.Cid, error) {
+	err := f.finalize(ctx, root)
+	if err != nil && f.failure == nil {
+		f.failure = err
+	}
+	return root, err
+}
+
+func (f *Fanout) finalize(ctx context.Context, root api.Cid) error {
+	if f.lanes == nil { // a CAR file without blocks
+		if err := f.start(ctx); err != nil {
+			return err
+		}
+	}
 	f.closeChannels()
 	if err := f.await(ctx); err != nil {
-		return root, err
+		return err
 	}
 	f.makeUp(ctx, root.Cid)
-	if n := f.held(); n < f.minimum {
-		return root, f.tooFew(n)
+	keep := false
+	defer func() { f.endHolds(ctx, keep) }()
+	// Blocks that are missing although they came are not the client's fault.
+	check := f.links.unresolved(root.Cid)
+	incomplete := f.hold(ctx, root.Cid, check)
+	if len(check) == 0 && !f.links.tooMany() {
+		incomplete = nil
 	}
-	if f.params.NoPin {
-		return root, nil
+	switch n := f.held(); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case f.ctx.Err() != nil:
+		return context.Cause(f.ctx)
+	case n < f.minimum && incomplete != nil && n+f.incomplete() >= f.minimum:
+		return incomplete
+	case n < f.minimum:
+		return f.tooFew(n)
+	case f.params.NoPin:
+		return nil // what was stored a moment ago is all that protects it
 	}
 	pin := api.PinWithOpts(root, f.params.PinOptions)
 	pin.Allocations = f.allocated
-	return root, f.cluster.Pin(ctx, pin)
+	// A client that goes away now must not make it unknown whether there is a pin.
+	pinning, cancel := context.WithTimeout(context.WithoutCancel(ctx), pinTimeout)
+	defer cancel()
+	err := f.cluster.Pin(pinning, pin)
+	keep = err == nil
+	return err
+}
+
+// blames says whether an add failed because of what the client sent: a CAR file that
+// cannot be read to its end, or is not complete.
+func (f *Fanout) blames(err error) bool {
+	var incomplete *Incomplete
+	switch {
+	case err == nil || f.ctx.Err() != nil || f.params.Format != "car":
+		return false
+	case f.failure == nil:
+		return true // the reader's
+	}
+	return errors.As(f.failure, &incomplete)
+}
+
+// hold makes all destinations that have stored everything hold the root, side by side.
+// check are the links that lead out of a CAR file. It returns one of the errors of those that
+// lack blocks.
+func (f *Fanout) hold(ctx context.Context, root cid.Cid, check []cid.Cid) (incomplete *Incomplete) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(f.ctx, func() { cancel(context.Cause(f.ctx)) })()
+	var holds sync.WaitGroup
+	for _, d := range f.dests {
+		if d.err == nil {
+			holds.Go(func() { d.hold, d.err = f.cluster.Hold(ctx, d.id, root, check) })
+		}
+	}
+	holds.Wait()
+	for _, d := range f.dests {
+		errors.As(d.err, &incomplete)
+	}
+	return incomplete
+}
+
+// incomplete counts the destinations that lack blocks.
+func (f *Fanout) incomplete() int {
+	n := 0
+	for _, d := range f.dests {
+		var lacks *Incomplete
+		if errors.As(d.err, &lacks) {
+			n++
+		}
+	}
+	return n
+}
+
+// endHolds says to all that hold the root how the add ended.
+func (f *Fanout) endHolds(ctx context.Context, keep bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	var ends sync.WaitGroup
+	for _, d := range f.dests {
+		if d.hold == nil {
+			continue
+		}
+		ends.Go(func() {
+			if err := d.hold.End(ctx, keep); err != nil {
+				// It keeps the pin, which its sweep removes if it is not in the pinset.
+				logger.Warnf("an add has ended (pinned: %v), and peer %s could not note that: %s", keep, d.id, err)
+			}
+			d.hold = nil
+		})
+	}
+	ends.Wait()
 }
 
 // await returns when all lanes have ended. Each may take as long as it goes on

@@ -24,11 +24,15 @@ type peers struct {
 	stream map[peer.ID]func(context.Context, <-chan api.NodeWithMeta) error
 
 	copy map[peer.ID]func(context.Context, func()) error
+	hold map[peer.ID]func(ctx context.Context, root cid.Cid, check []cid.Cid) error
+	// pin is what writing the pin returns.
+	pin error
 
 	mu     sync.Mutex
 	lanes  [][]peer.ID
 	held   map[peer.ID]int
 	pinned []api.Pin
+	ended  []string // holds, by peer, and whether they are kept
 }
 
 func (p *peers) Self() peer.ID { return "self" }
@@ -39,7 +43,7 @@ func (p *peers) Allocate(context.Context, api.PinOptions) ([]peer.ID, error) {
 
 func (p *peers) Pin(_ context.Context, pin api.Pin) error {
 	p.pinned = append(p.pinned, pin)
-	return nil
+	return p.pin
 }
 
 // Stream gives every destination of a lane its own stream. The lane ends when the
@@ -75,6 +79,28 @@ func (p *peers) Copy(ctx context.Context, dest peer.ID, _ cid.Cid, moved func())
 	return errors.New("reach the peer: refused")
 }
 
+// heldBy is a hold in memory.
+type heldBy struct {
+	p  *peers
+	id peer.ID
+}
+
+func (h heldBy) End(_ context.Context, keep bool) error {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	h.p.ended = append(h.p.ended, fmt.Sprintf("%s %v", string(h.id), keep))
+	return nil
+}
+
+func (p *peers) Hold(ctx context.Context, dest peer.ID, root cid.Cid, check []cid.Cid) (Hold, error) {
+	if f := p.hold[dest]; f != nil {
+		if err := f(ctx, root, check); err != nil {
+			return nil, err
+		}
+	}
+	return heldBy{p, dest}, nil
+}
+
 const blockCount = 3 * window
 
 // add sends blocks through a Fanout, as the adder does.
@@ -108,6 +134,7 @@ func TestAllDestinationsGetEverything(t *testing.T) {
 	require.Equal(t, map[peer.ID]int{"a": blockCount, "self": blockCount, "c": blockCount}, p.held)
 	require.Len(t, p.pinned, 1)
 	require.Equal(t, []peer.ID{"a", "self", "c"}, f.Allocations())
+	require.ElementsMatch(t, []string{"a true", "self true", "c true"}, p.ended)
 }
 
 func TestTwoDestinationsShareALane(t *testing.T) {
@@ -275,18 +302,20 @@ func TestLocalAndNoPin(t *testing.T) {
 	require.Equal(t, map[peer.ID]int{"self": blockCount}, p.held)
 	require.Equal(t, []peer.ID{"a", "self"}, f.Allocations())
 	require.Empty(t, p.pinned)
+	require.Equal(t, []string{"self false"}, p.ended)
 }
 
 func TestAnswers(t *testing.T) {
 	missing := []Missing{{Peer: "b", Name: "task-2", Error: "gone"}}
 	objects := []added{{AddedOutput: api.AddedOutput{Name: "f"}}, {AddedOutput: api.AddedOutput{Name: "dir"}}}
+	code := 500
 	answer := func(stream bool, missing []Missing, err error) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		a := newAnswer(w, stream)
 		for _, o := range objects {
 			a.add(o)
 		}
-		a.end(missing, err)
+		a.end(missing, code, err)
 		return w
 	}
 	w := answer(true, missing, nil)
@@ -296,10 +325,18 @@ func TestAnswers(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "missing")
 	w = answer(true, nil, errors.New("two\nlines"))
 	require.Equal(t, "two; lines", w.Result().Trailer.Get("X-Stream-Error"))
+	require.Contains(t, w.Body.String(), `"name":"f"`)
+	require.NotContains(t, w.Body.String(), `"name":"dir"`, "what failed has no last object")
 	w = answer(false, missing, nil)
 	require.Equal(t, 200, w.Code)
 	require.Regexp(t, `^\[\{"name":"f",.*"missing":\[.*\]\}\]\n$`, w.Body.String())
 	w = answer(false, nil, errors.New("failed"))
 	require.Equal(t, 500, w.Code)
 	require.JSONEq(t, `{"code":500,"message":"failed"}`, w.Body.String())
+	objects, code = objects[1:], 400 // as for a CAR file
+	for _, stream := range []bool{false, true} {
+		w = answer(stream, nil, errors.New("not complete"))
+		require.Equal(t, 400, w.Code, "streaming %v", stream)
+		require.JSONEq(t, `{"code":400,"message":"not complete"}`, w.Body.String())
+	}
 }

@@ -74,8 +74,8 @@ func pairOf(all []host.Host) []peer.ID { return []peer.ID{all[1].ID(), all[2].ID
 func TestAPairHoldsTheSame(t *testing.T) {
 	all := some(t, 3)
 	var first, second shelf
-	Receive(all[1], first.node(t), everybody)
-	Receive(all[2], second.node(t), everybody)
+	Receive(all[1], first.node(t), nil, everybody)
+	Receive(all[2], second.node(t), nil, everybody)
 	for _, texts := range [][]string{many(), {"one"}} {
 		first.blocks, second.blocks = nil, nil
 		require.Equal(t, []error{nil, nil}, over(all[0], nil).Stream(t.Context(), pairOf(all), channelOf(texts)))
@@ -112,45 +112,45 @@ func TestOneOfAPairFails(t *testing.T) {
 		first, second string // errors; none: it holds everything
 	}{
 		{"the first one's node", func(t *testing.T, all []host.Host, _, second *shelf) {
-			Receive(all[1], fullNode(t), everybody)
-			Receive(all[2], second.node(t), everybody)
+			Receive(all[1], fullNode(t), nil, everybody)
+			Receive(all[2], second.node(t), nil, everybody)
 		}, "disk full", ""},
 		{"the second one's node", func(t *testing.T, all []host.Host, first, _ *shelf) {
-			Receive(all[1], first.node(t), everybody)
-			Receive(all[2], fullNode(t), everybody)
+			Receive(all[1], first.node(t), nil, everybody)
+			Receive(all[2], fullNode(t), nil, everybody)
 		}, "", "disk full"},
 		{"both nodes", func(t *testing.T, all []host.Host, _, _ *shelf) {
-			Receive(all[1], fullNode(t), everybody)
-			Receive(all[2], fullNode(t), everybody)
+			Receive(all[1], fullNode(t), nil, everybody)
+			Receive(all[2], fullNode(t), nil, everybody)
 		}, "disk full", "disk full"},
 		{"the second one is away", func(t *testing.T, all []host.Host, first, _ *shelf) {
-			Receive(all[1], first.node(t), everybody)
+			Receive(all[1], first.node(t), nil, everybody)
 			require.NoError(t, all[2].Close())
 		}, "", "reach the peer"},
 		{"the second one is not trusted by the first", func(t *testing.T, all []host.Host, first, second *shelf) {
-			Receive(all[1], first.node(t), func(_ context.Context, id peer.ID) bool { return id != all[2].ID() })
-			Receive(all[2], second.node(t), everybody)
+			Receive(all[1], first.node(t), nil, func(_ context.Context, id peer.ID) bool { return id != all[2].ID() })
+			Receive(all[2], second.node(t), nil, everybody)
 		}, "", "does not trust this one"},
 		{"the first one is not trusted by the second", func(t *testing.T, all []host.Host, first, second *shelf) {
-			Receive(all[1], first.node(t), everybody)
-			Receive(all[2], second.node(t), func(_ context.Context, id peer.ID) bool { return id != all[1].ID() })
+			Receive(all[1], first.node(t), nil, everybody)
+			Receive(all[2], second.node(t), nil, func(_ context.Context, id peer.ID) bool { return id != all[1].ID() })
 		}, "", errUntrusted.Error()},
 		{"the first one does not trust the source", func(t *testing.T, all []host.Host, first, second *shelf) {
-			Receive(all[1], first.node(t), func(_ context.Context, id peer.ID) bool { return id != all[0].ID() })
-			Receive(all[2], second.node(t), everybody)
+			Receive(all[1], first.node(t), nil, func(_ context.Context, id peer.ID) bool { return id != all[0].ID() })
+			Receive(all[2], second.node(t), nil, everybody)
 		}, errUntrusted.Error(), errUntrusted.Error()},
 		{"the first one is older", func(t *testing.T, all []host.Host, first, second *shelf) {
-			Receive(all[1], first.node(t), everybody)
+			Receive(all[1], first.node(t), nil, everybody)
 			all[1].RemoveStreamHandler(PairProtocol)
-			Receive(all[2], second.node(t), everybody)
+			Receive(all[2], second.node(t), nil, everybody)
 		}, "", "cannot do that yet"},
 		{"the second one stands still", func(t *testing.T, all []host.Host, first, _ *shelf) {
-			Receive(all[1], first.node(t), everybody).passOn = 100 * time.Millisecond
-			Receive(all[2], hangs(t, func(*http.Request) {}), everybody)
+			Receive(all[1], first.node(t), nil, everybody).passOn = 100 * time.Millisecond
+			Receive(all[2], hangs(t, func(*http.Request) {}), nil, everybody)
 		}, "", "100ms"},
 		{"the second one does not answer", func(t *testing.T, all []host.Host, first, _ *shelf) {
-			Receive(all[1], first.node(t), everybody).passOn = 300 * time.Millisecond
-			Receive(all[2], hangs(t, func(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }), everybody)
+			Receive(all[1], first.node(t), nil, everybody).passOn = 300 * time.Millisecond
+			Receive(all[2], hangs(t, func(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }), nil, everybody)
 		}, "", "300ms"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestAPairStoresNothingOfAnAddThatEnded(t *testing.T) {
 		Receive(h, node(t, func(w http.ResponseWriter, r *http.Request) {
 			stores(t, arrived)(w, r)
 			ended <- struct{}{}
-		}), everybody)
+		}), nil, everybody)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	blocks := make(chan api.NodeWithMeta)
@@ -200,7 +200,7 @@ func TestAPairStoresNothingOfAnAddThatEnded(t *testing.T) {
 func TestCopyTakesWhatTheNodeHas(t *testing.T) {
 	from, to := hosts(t)
 	var there shelf
-	Receive(to, there.node(t), everybody)
+	Receive(to, there.node(t), nil, everybody)
 	root := block("root").Cid.Cid
 	var said http.Header
 	own := node(t, func(w http.ResponseWriter, r *http.Request) {

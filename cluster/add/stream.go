@@ -82,6 +82,7 @@ var (
 type Receiver struct {
 	host    host.Host
 	node    *kubo.Client
+	holds   *Holds
 	trusted func(context.Context, peer.ID) bool
 	passOn  time.Duration // passOnLimit
 
@@ -93,17 +94,18 @@ type Receiver struct {
 
 // Receive lets other peers send blocks to the node, until the host closes.
 // trusted says who may.
-func Receive(h host.Host, node *kubo.Client, trusted func(context.Context, peer.ID) bool) *Receiver {
-	r := &Receiver{host: h, node: node, trusted: trusted, passOn: passOnLimit, empty: make(chan struct{})}
+func Receive(h host.Host, node *kubo.Client, holds *Holds, trusted func(context.Context, peer.ID) bool) *Receiver {
+	r := &Receiver{host: h, node: node, holds: holds, trusted: trusted, passOn: passOnLimit, empty: make(chan struct{})}
 	h.SetStreamHandler(Protocol, r.serve)
 	h.SetStreamHandler(PairProtocol, r.serve)
+	h.SetStreamHandler(HoldProtocol, r.serve)
 	return r
 }
 
 func (r *Receiver) serve(s network.Stream) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	entered := r.enter()
+	entered := r.enter(s.Protocol() == HoldProtocol)
 	if entered {
 		defer r.leave()
 	}
@@ -114,6 +116,9 @@ func (r *Receiver) serve(s network.Stream) {
 		err = errUntrusted
 	case !entered:
 		err = errDraining
+	case s.Protocol() == HoldProtocol:
+		r.serveHold(ctx, s)
+		return
 	case s.Protocol() == PairProtocol:
 		said, err = r.pair(ctx, s)
 	default:
@@ -132,10 +137,12 @@ func (r *Receiver) serve(s network.Stream) {
 	<-ping.Ping(pinging, r.host, s.Conn().RemotePeer())
 }
 
-func (r *Receiver) enter() bool {
+// enter reports whether something new may begin. What belongs to an add that was
+// stored here may, as long as others are running.
+func (r *Receiver) enter(begun bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining {
+	if r.draining && (!begun || r.running == 0) {
 		return false
 	}
 	r.running++

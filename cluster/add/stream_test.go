@@ -94,7 +94,7 @@ func sendBlocks(ctx context.Context, h host.Host, dest peer.ID, blocks <-chan ap
 }
 
 func over(h host.Host, node *kubo.Client) *overRPC {
-	return &overRPC{rpc.NewClient(h, "/test"), h, node}
+	return &overRPC{rpc.NewClient(h, "/test"), h, node, nil}
 }
 
 func everybody(context.Context, peer.ID) bool { return true }
@@ -107,7 +107,7 @@ func block(data string) api.NodeWithMeta {
 func TestBlocksReachTheNodeOfAnotherPeer(t *testing.T) {
 	from, to := hosts(t)
 	arrived := make(chan string, 300)
-	Receive(to, node(t, stores(t, arrived)), everybody)
+	Receive(to, node(t, stores(t, arrived)), nil, everybody)
 	blocks := make(chan api.NodeWithMeta, 300)
 	var want []string
 	for i := range 300 {
@@ -151,13 +151,13 @@ func TestWhyAPeerDidNotStoreAnAdd(t *testing.T) {
 		from, to := hosts(t)
 		Receive(to, node(t, func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "disk full", http.StatusInternalServerError)
-		}), everybody)
+		}), nil, everybody)
 		require.ErrorContains(t, sendBlocks(t.Context(), from, to.ID(), endless()), "disk full")
 	})
 	t.Run("it does not trust the sender", func(t *testing.T) {
 		from, to := hosts(t)
 		Receive(to, node(t, func(http.ResponseWriter, *http.Request) { t.Error("it asked its node") }),
-			func(_ context.Context, id peer.ID) bool { return id != from.ID() })
+			nil, func(_ context.Context, id peer.ID) bool { return id != from.ID() })
 		require.ErrorContains(t, sendBlocks(t.Context(), from, to.ID(), endless()), errUntrusted.Error())
 	})
 	t.Run("it does not know the protocol", func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestWhyAPeerDidNotStoreAnAdd(t *testing.T) {
 		Receive(to, node(t, func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			_, _ = io.WriteString(w, `{"Stats":{"BlockCount":0}}`)
-		}), everybody)
+		}), nil, everybody)
 		blocks := make(chan api.NodeWithMeta, 1)
 		blocks <- block("x")
 		close(blocks)
@@ -178,7 +178,7 @@ func TestWhyAPeerDidNotStoreAnAdd(t *testing.T) {
 	t.Run("the add ended", func(t *testing.T) {
 		from, to := hosts(t)
 		arrived := make(chan string)
-		Receive(to, node(t, stores(t, arrived)), everybody)
+		Receive(to, node(t, stores(t, arrived)), nil, everybody)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ended := make(chan error, 1)
 		blocks := make(chan api.NodeWithMeta, 100)
@@ -199,7 +199,7 @@ func TestWhyAPeerDidNotStoreAnAdd(t *testing.T) {
 func TestAReceiverFinishesWhatHasBegun(t *testing.T) {
 	from, to := hosts(t)
 	arrived := make(chan string, 2000)
-	r := Receive(to, node(t, stores(t, arrived)), everybody)
+	r := Receive(to, node(t, stores(t, arrived)), nil, everybody)
 	blocks := make(chan api.NodeWithMeta, 2000)
 	sent := make(chan error, 1)
 	go func() { sent <- sendBlocks(t.Context(), from, to.ID(), blocks) }()
@@ -229,7 +229,7 @@ func TestAReceiverFinishesWhatHasBegun(t *testing.T) {
 func TestADrainOfTheReceiverIsBounded(t *testing.T) {
 	from, to := hosts(t)
 	arrived := make(chan string, 10)
-	r := Receive(to, node(t, stores(t, arrived)), everybody)
+	r := Receive(to, node(t, stores(t, arrived)), nil, everybody)
 	blocks := make(chan api.NodeWithMeta, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := make(chan error, 1)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strings"
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -23,7 +22,14 @@ const maxReply = 64 << 10
 type Client struct {
 	network, address string
 	http             *http.Client
+	// pulse is for Version alone: what other requests do with their connections must
+	// not look like a restart of the node.
+	pulse *http.Client
 }
+
+// idle is how many connections are kept for the next requests: those of the pins
+// and walks that go on at a time.
+const idle = 64
 
 // New returns a client for the RPC at the given multiaddress, which may hold a
 // DNS name or a unix socket. Nothing is dialed yet.
@@ -33,13 +39,16 @@ func New(rpc ma.Multiaddr) (*Client, error) {
 		return nil, fmt.Errorf("the IPFS node's address %s: %w", rpc, err)
 	}
 	c := &Client{network: network, address: address}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, c.network, c.address)
+	}
 	c.http = &http.Client{Transport: &http.Transport{
-		WriteBufferSize: sendBuffer + 4096, // a chunk and its frame are one write
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, c.network, c.address)
-		},
+		WriteBufferSize:     sendBuffer + 4096, // a chunk and its frame are one write
+		MaxIdleConnsPerHost: idle,
+		DialContext:         dial,
 	}}
+	c.pulse = &http.Client{Transport: &http.Transport{DialContext: dial}}
 	return c, nil
 }
 
@@ -49,7 +58,7 @@ func New(rpc ma.Multiaddr) (*Client, error) {
 func (c *Client) Version(ctx context.Context) (version string, connected bool, err error) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { connected = !i.Reused }})
 	var reply struct{ Version string }
-	if err := c.call(ctx, "version", nil, &reply); err != nil {
+	if err := c.callWith(ctx, c.pulse, "version", nil, &reply); err != nil {
 		return "", false, err
 	}
 	return reply.Version, connected, nil
@@ -67,34 +76,34 @@ func (c *Client) Peer(ctx context.Context, addrs []ma.Multiaddr) error {
 	return c.call(ctx, "swarm/peering/add", args, nil)
 }
 
+// Connect asks the node to connect to another one, once.
+func (c *Client) Connect(ctx context.Context, addrs []ma.Multiaddr) error {
+	args := url.Values{}
+	for _, a := range addrs {
+		args.Add("arg", a.String())
+	}
+	return c.call(ctx, "swarm/connect", args, nil)
+}
+
 func (c *Client) call(ctx context.Context, command string, args url.Values, reply any) error {
-	// The host in the URL is what kubo sees as Host; it accepts its own
-	// loopback name only, wherever we dial.
-	u := "http://127.0.0.1/api/v0/" + command
-	if len(args) > 0 {
-		u += "?" + args.Encode()
+	return c.callWith(ctx, c.http, command, args, reply)
+}
+
+func (c *Client) callWith(ctx context.Context, by *http.Client, command string, args url.Values, reply any) error {
+	doing := func(err error) error {
+		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u, nil)
+	res, err := post(ctx, by, command, args)
 	if err != nil {
-		return fmt.Errorf("ask the IPFS node for %s: %w", command, err)
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, withoutURL(err))
+		return doing(err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
+	if err == nil && reply != nil {
+		err = json.Unmarshal(body, reply)
+	}
 	if err != nil {
-		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask the IPFS node at %s for %s: %s: %s", c.address, command, res.Status, strings.TrimSpace(string(body)))
-	}
-	if reply == nil {
-		return nil
-	}
-	if err := json.Unmarshal(body, reply); err != nil {
-		return fmt.Errorf("ask the IPFS node at %s for %s: %w", c.address, command, err)
+		return doing(err)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinning"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/catchup"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/commit"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/consensus"
@@ -37,6 +38,9 @@ import (
 
 var logger = logging.Logger("cluster-aws")
 
+// never is longer than a process lives.
+const never = 365 * 24 * time.Hour
+
 // Peer is a running cluster peer.
 type Peer struct {
 	cluster   *ipfscluster.Cluster
@@ -48,6 +52,7 @@ type Peer struct {
 	consensus *commit.Consensus
 	// receiver takes what is added through other peers.
 	receiver *add.Receiver
+	pins     *pinning.Connector
 
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -95,7 +100,15 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return err
 	}
-	apis, front, err := openREST(ctx, c.REST, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client})
+	inner, err := consensus.New(h, dht, pubsub, c.CRDT, changes)
+	if err != nil {
+		return fmt.Errorf("set up the consensus: %w", err)
+	}
+	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize)
+	p.consensus = grouped
+	holds := add.NewHolds(client, keeps(grouped, id.ID))
+	p.receiver = add.Receive(h, client, holds, grouped.IsTrustedPeer)
+	apis, front, err := openREST(ctx, c.REST, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}
@@ -131,23 +144,25 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	} else if allocator, err = balanced.New(c.Allocator); err != nil {
 		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)
 	}
-	inner, err := consensus.New(h, dht, pubsub, c.CRDT, changes)
+	p.pins, err = pinning.Connect(ctx, add.Connect(connector, client), client, p.store.Deferred(), pinning.Options{
+		Slots: c.Tracker.ConcurrentPins, Stall: c.IPFS.PinTimeout, GCTimeout: c.IPFS.RepoGCTimeout})
 	if err != nil {
-		return fmt.Errorf("set up the consensus: %w", err)
+		return err
 	}
-	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize)
-	p.consensus = grouped
-	p.receiver = add.Receive(h, client, grouped.IsTrustedPeer)
 	// Loading a large pinset may take long, and giving up would not make it
 	// faster; readiness says that it is not done.
 	// upstream: ready-timeout
-	ipfscluster.ReadyTimeout = 365 * 24 * time.Hour
-	tracker := stateless.New(c.Tracker, id.ID, s.PeerName, grouped.State)
+	ipfscluster.ReadyTimeout = never
+	c.Tracker.ConcurrentPins = p.pins.Workers()
+	tracker := p.pins.Track(stateless.New(c.Tracker, id.ID, s.PeerName, grouped.State), id.ID)
+	neighbours := pinning.NewNeighbours(h, client, grouped.IsTrustedPeer)
+	retryInterval := c.Cluster.PinRecoverInterval
+	c.Cluster.PinRecoverInterval = never // what is tried again, and when, is the tracker's to say
 	monitor, err := pubsubmon.New(ctx, c.Monitor, pubsub, nil)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
-	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, grouped, apis, add.Connect(connector, client), tracker, monitor, allocator, informers, tracer)
+	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, grouped, apis, p.pins, tracker, monitor, allocator, informers, tracer)
 	if err != nil {
 		return fmt.Errorf("start the cluster peer: %w", err)
 	}
@@ -169,6 +184,12 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	}
 	p.tasks.Go(func() { w.introduce(ctx) })
 	p.tasks.Go(func() { w.recoverPins(ctx) })
+	p.tasks.Go(func() { w.sweepHolds(ctx, holds, p.health) })
+	p.tasks.Go(func() {
+		if w.ready(ctx) {
+			tracker.Run(ctx, retryInterval, neighbours.Have)
+		}
+	})
 	return nil
 }
 

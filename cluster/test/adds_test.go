@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,21 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
+
+// s3Requests counts what slowS3 is asked, by method.
+var s3Requests struct {
+	sync.Mutex
+	count map[string]int
+}
+
+// takeS3Requests returns the counts since the last call.
+func takeS3Requests() map[string]int {
+	s3Requests.Lock()
+	defer s3Requests.Unlock()
+	out := s3Requests.count
+	s3Requests.count = map[string]int{}
+	return out
+}
 
 // slowS3 is a bucket that is as far away as S3: the first byte of an answer
 // takes a lognormal time, in the median 40 ms for a PUT and 25 ms for a GET or
@@ -43,8 +59,12 @@ func slowS3(t *testing.T) (endpoint, bucket string) {
 		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true},
 	}
+	takeS3Requests()
 	median := map[string]float64{http.MethodPut: 40, http.MethodGet: 25, http.MethodHead: 25}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s3Requests.Lock()
+		s3Requests.count[r.Method]++
+		s3Requests.Unlock()
 		first := time.Duration(median[r.Method] * math.Exp(0.3*rand.NormFloat64()) * float64(time.Millisecond))
 		select {
 		case <-time.After(first): // the model of the network
@@ -181,11 +201,13 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 		usedByOne["ipfs add"] = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 
 		second := tree(t, shape.count, shape.low, shape.high, 2)
+		takeS3Requests()
 		before = takeProcessorTime()
 		began = time.Now()
 		last, _, err := all[0].add(second)
 		three := time.Since(began)
 		usedByThree := takeProcessorTime().since(before)
+		requests := takeS3Requests()
 		require.NoError(t, err)
 		require.Equal(t, "tree", last.Name)
 		require.Empty(t, last.Missing)
@@ -202,7 +224,7 @@ func TestAddsHoldEverywhereWhenAnswered(t *testing.T) {
 		t.Logf("%s, %d bytes at most: ipfs add to one node %.1f s, cluster add to three %.1f s (%.2f×), %d blocks each",
 			shape.name, shape.count*shape.high, one.Seconds(), three.Seconds(), three.Seconds()/one.Seconds(), first)
 		t.Logf("processor time of the add to one node: %s", usedByOne)
-		t.Logf("processor time of the add to three: %s", usedByThree)
+		t.Logf("processor time of the add to three: %s; requests: %v", usedByThree, requests)
 	}
 }
 

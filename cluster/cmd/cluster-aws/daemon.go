@@ -90,6 +90,9 @@ func daemon(r role) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := observations.PromRegistry.Register(running); err != nil {
+		return errors.Join(fmt.Errorf("set up metrics: %w", err), running.Stop(context.Background()))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	select {
