@@ -389,5 +389,9 @@ func TestADaemonThatHangsEnds(t *testing.T) {
 	if err != nil {
 		require.ErrorContains(t, err, "MFS") // an operation holds it: nothing is removed
 	}
-	require.NoError(t, n.End(syscall.SIGTERM))
+	before := time.Now()
+	// It may not say that all is well: something had to be given up.
+	err = n.End(syscall.SIGTERM)
+	t.Logf("ended after %s: %v", time.Since(before).Round(time.Millisecond), err)
+	require.Less(t, time.Since(before), time.Minute)
 }
