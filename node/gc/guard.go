@@ -19,6 +19,7 @@ import (
 // History is what a Guard needs of a touched.Log.
 type History interface {
 	Add(keys ...touched.Digest) error
+	Cut() error
 	Visit(from touched.Time, fn func(touched.Digest)) error
 	Since() touched.Time
 	Now() touched.Time
@@ -216,6 +217,11 @@ func (e *YoungError) Error() string {
 // sweep begins one that keeps what was touched within age. It must be ended.
 func (g *Guard) sweep(age time.Duration) (*sweep, error) {
 	s := &sweep{guard: g, old: touched.NewSet(), live: touched.NewSet(), removed: touched.NewSet()}
+	if age == 0 { // nothing that was touched before now, and by no operation, stays
+		if err := g.history.Cut(); err != nil {
+			return nil, err
+		}
+	}
 	g.mu.Lock()
 	s.start = g.history.Now()
 	s.horizon = g.horizon(s.start, age)

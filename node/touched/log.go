@@ -328,6 +328,17 @@ func (l *Log) add(keys []Digest) error {
 	return nil
 }
 
+// Cut lets a Visit from a later time on leave out what was touched until now, to the nanosecond. Without it what was touched within the
+// same slice of time comes along.
+func (l *Log) Cut() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.out == nil || l.size == headerSize {
+		return nil
+	}
+	return l.begin(l.o.Now())
+}
+
 // Since is the time from which on the history is complete.
 func (l *Log) Since() Time {
 	l.mu.Lock()

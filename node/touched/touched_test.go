@@ -53,6 +53,20 @@ func TestWhatWasAddedIsVisited(t *testing.T) {
 	require.Error(t, l.Visit(999, func(Digest) {}), "before the history")
 }
 
+func TestACutEndsASlice(t *testing.T) {
+	m := &machine{now: 1000, boot: "a"}
+	l := m.open(t, t.TempDir())
+	require.NoError(t, l.Add(1))
+	m.pass(1)
+	require.NoError(t, l.Cut())
+	require.NoError(t, l.Cut())
+	later := m.pass(1)
+	require.Empty(t, touches(t, l, later))
+	require.NoError(t, l.Add(2))
+	require.Equal(t, []Digest{2}, touches(t, l, later))
+	require.Equal(t, []Digest{1, 2}, touches(t, l, 1000))
+}
+
 func TestItSurvivesTheProcess(t *testing.T) {
 	m := &machine{now: 1000, boot: "a"}
 	dir := t.TempDir()
