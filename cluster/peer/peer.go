@@ -144,7 +144,7 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	} else if allocator, err = balanced.New(c.Allocator); err != nil {
 		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)
 	}
-	p.pins, err = pinning.Connect(ctx, add.Connect(connector, client), client, p.store.Deferred(), pinning.Options{
+	p.pins, err = pinning.Connect(ctx, add.Connect(connector, client), client, p.store, pinning.Options{
 		Slots: c.Tracker.ConcurrentPins, Stall: c.IPFS.PinTimeout, GCTimeout: c.IPFS.RepoGCTimeout})
 	if err != nil {
 		return err

@@ -18,8 +18,8 @@
 // Errors of another kind, such as a node that is away or a full disk, are tried again
 // at every round (CLUSTER_PINRECOVERINTERVAL), as before.
 //
-// What is kept is since when a CID is not found, in the peer's store. A crash loses no
-// more than that: the pinset says what is to be pinned, and at a start everything is tried.
+// What is kept is since when a CID is not found, in the peer's store: one write that is synced
+// for each attempt that fails. The rest is not needed after a crash: the pinset says what is to be pinned, and at a start everything is tried.
 //
 // [Connector] is asked by ipfs-cluster's tracker of pins, [Tracker] by clients.
 package pinning
