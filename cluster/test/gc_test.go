@@ -24,6 +24,8 @@ import (
 	car "github.com/ipld/go-car/v2"
 	"github.com/ipld/go-car/v2/storage"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // file is a file in UnixFS: a root and its leaves.
@@ -490,7 +492,7 @@ func collecting(t *testing.T, all []*task, every time.Duration) (stop func() int
 // TestNothingAcknowledgedIsCollected adds, pins, unpins and restarts while all nodes collect
 // garbage without a break. CLUSTER_TEST_STORM_SECONDS=300 is the long form.
 func TestNothingAcknowledgedIsCollected(t *testing.T) {
-	length := time.Duration(scale(t, "CLUSTER_TEST_STORM_SECONDS", 30)) * time.Second
+	length := time.Duration(scale(t, "CLUSTER_TEST_STORM_SECONDS", gate.Rounds(10, 30, 300))) * time.Second
 	mib := scale(t, "CLUSTER_TEST_STORM_MIB", 8)
 	seed := time.Now().UnixNano()
 	t.Logf("seed %d", seed)

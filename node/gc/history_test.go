@@ -22,6 +22,7 @@ import (
 	format "github.com/ipfs/go-ipld-format"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/node/pins"
 	"github.com/ipfs-aws/ipfs-aws/node/touched"
 )
@@ -48,10 +49,7 @@ const (
 // TestHistories runs adders, imports, pins, unpins, copies into MFS, kills and restarts next to collections, under a virtual
 // clock: nothing acknowledged is ever incomplete, and in the end nothing is left that is not needed.
 func TestHistories(t *testing.T) {
-	seeds := 40
-	if testing.Short() {
-		seeds = 10
-	}
+	seeds := gate.Rounds(10, 40, 1000)
 	var total tally
 	for seed := range uint64(seeds) {
 		h, lost := history(t, seed, none)

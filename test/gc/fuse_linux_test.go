@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
@@ -26,7 +27,7 @@ func TestFUSEDuringCollections(t *testing.T) {
 	}
 	if _, err := c.call("mount", "ipfs-path", dirs["ipfs"], "ipns-path", dirs["ipns"], "mfs-path", dirs["mfs"]); err != nil {
 		n.Stop()
-		t.Skipf("FUSE does not work here: %v", err)
+		gate.Missing(t, gate.FUSE, err.Error())
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
@@ -27,7 +28,7 @@ import (
 func stormTime(t *testing.T) time.Duration {
 	v := os.Getenv("STORM_TIME")
 	if v == "" {
-		return 10 * time.Second
+		return time.Duration(gate.Rounds(3, 10, 300)) * time.Second
 	}
 	d, err := time.ParseDuration(v)
 	require.NoError(t, err)
@@ -54,17 +55,16 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-// TestStormWithoutProtection shows that the storm loses content where nothing protects it. It links the program once more, and so
-// runs with STORM_CONTROL only, as in `make test-storm`.
+// TestStormWithoutProtection shows that the storm loses content where nothing protects it.
 func TestStormWithoutProtection(t *testing.T) {
 	if os.Getenv("STORM_CONTROL") == "" {
-		t.Skip("STORM_CONTROL is not set")
+		gate.Long(t, "it links the program once more; STORM_CONTROL=1 runs it as well")
 	}
 	program := filepath.Join(t.TempDir(), "ipfs-aws")
 	out, err := exec.Command("go", "build", "-tags", "gc_unprotected", "-o", program, "../../cmd/ipfs-aws").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestStorm$/^flatfs_2s$", "-test.v")
-	cmd.Env = append(os.Environ(), "STORM_PROGRAM="+program, "STORM_TIME=20s", "STORM_CONTROL=")
+	cmd.Env = append(os.Environ(), "STORM_PROGRAM="+program, "STORM_TIME=20s", "STORM_CONTROL=", "TEST_FULL=")
 	out, err = cmd.CombinedOutput()
 	require.Error(t, err, "nothing was lost: %s", out)
 	require.Contains(t, string(out), "lost: ")
