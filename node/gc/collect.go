@@ -308,6 +308,7 @@ func (c *collector) remove(ctx context.Context, keys []cid.Cid) error {
 			continue
 		}
 		c.r.Kept += len(keys) - len(gone) - len(errs)
+		c.r.Touched += len(candidates) - len(gone) - len(errs)
 		for _, err := range errs {
 			if ctx.Err() != nil {
 				return ctx.Err()
