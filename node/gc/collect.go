@@ -60,6 +60,7 @@ type Result struct {
 	Bytes   int64 // of a dry run
 	Failed  int
 	Kept    int // reachable, or touched
+	Touched int // of those, what stays for that alone
 	// Young: nothing was looked at, since nothing can be old enough.
 	Young *YoungError
 }
