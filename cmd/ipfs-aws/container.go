@@ -54,7 +54,7 @@ options.
 
 SIGTERM and SIGINT end it in order: it is not ready from that moment, serves
 on for 3 to 15 seconds, until no more requests come, and then closes within
-Internal.ShutdownTimeout (100s here). A second signal ends it at once, which
+Internal.ShutdownTimeout (70s here). A second signal ends it at once, which
 loses nothing that was acknowledged. The exit code is 0 after an end in order,
 1 if the settings or the volume are refused or the node has failed.
 `,
@@ -191,8 +191,9 @@ func limitMemory(root string) error {
 // otherwise.
 func alwaysInContainer(s *settings.Settings) func(*settings.Plan) {
 	return func(p *settings.Plan) {
-		// kubo waits 12 h; ECS kills after 120 s at most.
-		p.SetDefault("Internal.ShutdownTimeout", "100s", "default of container")
+		// kubo waits 12 h; ECS kills after 120 s at most. Before it come up to 15 s of drained, and 30 s that kubo
+		// grants requests which hang.
+		p.SetDefault("Internal.ShutdownTimeout", "70s", "default of container")
 		if s.SwarmKey == nil {
 			return
 		}

@@ -51,6 +51,7 @@ command that moves them. docs/settings.md lists all settings.
 		if err := prepareDaemon(req, res, env); err != nil {
 			return err
 		}
+		defer context.AfterFunc(req.Context, gc.Ending)()
 		return run(req, res, env)
 	}
 }

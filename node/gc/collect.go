@@ -60,6 +60,7 @@ type Result struct {
 	Bytes   int64 // of a dry run
 	Failed  int
 	Kept    int // reachable, or touched
+	Touched int // of those, what stays for that alone
 	// Young: nothing was looked at, since nothing can be old enough.
 	Young *YoungError
 }
@@ -308,6 +309,7 @@ func (c *collector) remove(ctx context.Context, keys []cid.Cid) error {
 			continue
 		}
 		c.r.Kept += len(keys) - len(gone) - len(errs)
+		c.r.Touched += len(candidates) - len(gone) - len(errs)
 		for _, err := range errs {
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -101,9 +101,3 @@ func (m *marks) put(h uint64) {
 	m.table[i] = h
 	m.n++
 }
-
-func (m *marks) len() int {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return m.n
-}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipfs/boxo/mfs"
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	cmds "github.com/ipfs/go-ipfs-cmds"
@@ -30,6 +31,7 @@ func Extend(root *cmds.Command) {
 	} {
 		asOperation(at(root, path...))
 	}
+	flushAdded(at(root, "add"))
 	boundPinAdd(at(root, "pin", "add"))
 	localImport(at(root, "dag", "import"))
 	adoptCopied(at(root, "files", "cp"))
@@ -69,6 +71,26 @@ func asOperation(c *cmds.Command) {
 		inOp := *req
 		inOp.Context = context.WithValue(req.Context, opKey{}, op)
 		return run(&inOp, res, env)
+	}
+}
+
+// flushAdded has `add --to-files` return when the root of MFS with the new file is recorded, as `files cp` does: kubo records
+// it up to 3 s later, and a kill before that loses the file.
+func flushAdded(c *cmds.Command) {
+	run := c.Run
+	c.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {
+		err := run(req, res, env)
+		if _, linked := req.Options["to-files"].(string); err != nil || !linked {
+			return err
+		}
+		n, _, err := nodeOf(env)
+		if err != nil {
+			return err
+		}
+		if _, err := mfs.FlushPath(req.Context, n.FilesRoot, "/"); err != nil {
+			return fmt.Errorf("add: record the root of MFS: %w", err)
+		}
+		return nil
 	}
 }
 

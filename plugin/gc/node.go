@@ -56,6 +56,13 @@ func fromEnv(name string, otherwise time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
+// ending ends when the process was told to end. kubo grants the requests that are under way 30 s: a pin that waits for a block, and a
+// collection, need not take them.
+var ending, endNow = context.WithCancel(context.Background())
+
+// Ending ends pins and collections.
+func Ending() { endNow() }
+
 // guarded is a repo whose blocks have a guard.
 type guarded struct {
 	repo.Repo
@@ -221,6 +228,8 @@ func Pinner(base pin.Pinner, r repo.Repo, dag format.DAGService, blocks blocksto
 		o.Provider = prov
 	}
 	p := pins.New(base, o)
+	stop := context.AfterFunc(ending, func() { s.end(); p.Stop() })
+	lc.Append(fx.Hook{OnStop: func(context.Context) error { stop(); return nil }})
 	// Before the pinner below is closed, which waits for what is under way; and before the datastore, which a collection must not
 	// use afterwards.
 	lc.Append(fx.Hook{OnStop: func(ctx context.Context) error {

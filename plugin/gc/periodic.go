@@ -106,7 +106,7 @@ func (p *periodic) Start(n *core.IpfsNode) error {
 			if uerr != nil {
 				after = used
 			}
-			l.ran(after, time.Now())
+			l.ran(after, r.Touched > 0 || r.Young != nil || err != nil, time.Now())
 			log.Infof("periodic garbage collection: removed %d blocks, kept %d; the repo has %s of %s", r.Removed, r.Kept, humanize.Bytes(after), humanize.Bytes(l.most))
 		}
 	}()
@@ -156,7 +156,7 @@ func newLimits(cfg *config.Config) (*limits, error) {
 }
 
 // due reports whether a repo of that size is to be collected. A collection that could not bring it below the watermark, because
-// what is in it is needed, reads all pins and frees nothing: the next one waits until there is something new, or a day.
+// what is in it is needed, would read all pins again and free nothing: the next one waits until there is something new, or a day.
 func (l *limits) due(used uint64, now time.Time) bool {
 	rested := l.ranAt.IsZero() || now.Sub(l.ranAt) >= unlimitedPeriod
 	if l.most >= unlimited {
@@ -168,4 +168,10 @@ func (l *limits) due(used uint64, now time.Time) bool {
 	return rested || l.left <= l.watermark || used >= l.left+l.most/100
 }
 
-func (l *limits) ran(left uint64, now time.Time) { l.left, l.ranAt = left, now }
+// ran notes a collection: what it has left, and whether that is only because it was too young, or because it failed.
+func (l *limits) ran(left uint64, again bool, now time.Time) {
+	l.left, l.ranAt = left, now
+	if again {
+		l.ranAt = time.Time{}
+	}
+}

@@ -108,10 +108,16 @@ type weather struct {
 	age  time.Duration
 	made string // a file for the command line
 	up   atomic.Pointer[string]
+	// ending is set from the signal to the next start.
+	ending atomic.Bool
 
 	// collected counts collections that have ended well; began is when the last of them had begun.
 	collected atomic.Int64
 	began     atomic.Pointer[time.Time]
+
+	// MFS of boxo may record an older root for a moment when two commands change it at once: a kill then, with or without
+	// collections, loses the later one. So here one command changes it at a time.
+	turn sync.Mutex
 
 	mu               sync.Mutex
 	pinned, unpinned map[string][]byte // content by root
@@ -134,12 +140,14 @@ func (w *weather) restarts(ctx context.Context, r *rand.Rand) {
 		if i%3 == 2 {
 			sig = syscall.SIGTERM
 		}
+		w.ending.Store(true)
 		err := w.n.End(sig)
 		if sig == syscall.SIGTERM {
 			assert.NoError(w.t, err)
 		}
 		w.n.Start()
 		w.up.Store(&w.n.API)
+		w.ending.Store(false)
 		w.restarted++
 	}
 }
@@ -275,6 +283,8 @@ func apiAddr(u string) string {
 
 // useMFS changes files in a folder of its own; what fails in the middle is not known any more.
 func (a *actor) useMFS() {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	c := a.client()
 	dir := fmt.Sprintf("/a%d", a.id)
 	if a.r.IntN(10) == 0 {
@@ -388,7 +398,7 @@ func (a *actor) collect() {
 	began, url := time.Now(), a.up.Load()
 	b, err := a.client().call("repo/gc")
 	if err != nil {
-		if a.ctx.Err() == nil && a.up.Load() == url && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "cancel") {
+		if a.ctx.Err() == nil && !a.ending.Load() && a.up.Load() == url {
 			assert.NoError(a.t, err)
 		}
 		return

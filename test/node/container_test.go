@@ -43,7 +43,7 @@ func TestContainerOnAnEmptyVolumeAndAgain(t *testing.T) {
 
 	d := n.container()
 	require.Regexp(t, `(?m)^Blockstore: efs, files under `, d.logged())
-	require.Equal(t, "100s", n.value("Internal.ShutdownTimeout"))
+	require.Equal(t, "70s", n.value("Internal.ShutdownTimeout"))
 	require.Contains(t, n.value("Datastore.Spec"), `"type": "efsds"`)
 	require.NotContains(t, n.value("Datastore.Spec"), "namesDurable", "it is for network file systems")
 	cid := n.addText("kept")
