@@ -49,9 +49,9 @@ func New(app awscdk.App, name string, o Options) awscdk.Stack {
 	})
 	p := newParameters(stack, o)
 	mappings(stack, o)
-	taskSubnet := newNetwork(stack, o)
-	store := newStorage(stack, o, p)
-	newNodes(stack, o, store, taskSubnet)
-	observe(stack, o, p, store, newEdge(stack, p))
+	network := newNetwork(stack, o, p)
+	store := newStorage(stack, o, p, network)
+	newNodes(stack, o, p, store, network)
+	observe(stack, o, p, store, newEdge(stack, p, network))
 	return stack
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,8 +35,11 @@ var variants = map[string][]string{
 	"private":     {"private=true", "storage=s3"},
 	"two-nodes":   {"nodes=2", "storage=standard"},
 	"provisioned": {"throughput=provisioned", "mibps=10"},
+	"baked":       {"zones=us-east-1a,us-east-1b,us-east-1d", "node-image=registry/ipfs-aws@sha256:" + digest, "cluster-image=registry/cluster-aws@sha256:" + digest},
 	"domains":     {"gateway-domain=ipfs.example.org", "api-domain=pin.example.org", "certificate=arn:aws:acm:us-east-1:123456789012:certificate/0a"},
 }
+
+const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 var released = []string{OneZone, Standard, S3}
 
@@ -57,22 +61,46 @@ func synth(t *testing.T, words []string) []byte {
 	return text
 }
 
+// guard is the template of what is launched once in an account.
+func guard(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	app := NewApp(dir, false)
+	NewGuard(app)
+	app.Synth(nil)
+	text, err := os.ReadFile(filepath.Join(dir, GuardName+".template.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// What CloudFormation takes from a bucket, and what of it as a text in a request.
+const fromBucket, inline = 1_000_000, 51_200
+
 // A snapshot shows a reviewer what a change does to each variant.
 func TestSnapshots(t *testing.T) {
-	for name, words := range variants {
+	snapshot := func(name string, text []byte, release bool) {
 		var out bytes.Buffer
-		text := synth(t, words)
 		if err := json.Indent(&out, text, "", " "); err != nil {
 			t.Fatal(err)
 		}
 		equalFile(t, filepath.Join("testdata", name+".json"), append(out.Bytes(), '\n'))
-		if path := filepath.Join("templates", name+".json"); name == OneZone || name == Standard || name == S3 {
-			equalFile(t, path, text)
-			if len(text) >= 51200 {
-				t.Errorf("%s has %d bytes, and 51,200 is what CloudFormation takes inline", path, len(text))
-			}
-			t.Logf("%s: %d bytes", path, len(text))
+		if release {
+			equalFile(t, filepath.Join("templates", name+".json"), text)
 		}
+		if len(text) > fromBucket {
+			t.Errorf("%s has %d bytes, and %d is what CloudFormation takes", name, len(text), fromBucket)
+		}
+		t.Logf("%s: %d bytes", name, len(text))
+	}
+	for name, words := range variants {
+		snapshot(name, synth(t, words), slices.Contains(released, name))
+	}
+	text := guard(t)
+	snapshot("guard", text, true)
+	if len(text) > inline {
+		t.Errorf("guard has %d bytes, and the README gives it as --template-body, which takes %d", len(text), inline)
 	}
 }
 
@@ -137,6 +165,7 @@ func TestValidation(t *testing.T) {
 			}
 			New(app, name, o)
 		}
+		NewGuard(app)
 		control := awscdk.NewStack(app, jsii.String("control"), &awscdk.StackProps{Synthesizer: awscdk.NewLegacyStackSynthesizer()})
 		resource(control, "FileSystem", "AWS::EFS::FileSystem", object{"ThroughputMode": "slow"})
 	})
