@@ -27,6 +27,7 @@ type Options struct {
 	X86           bool
 	Nodes         int       // per zone
 	Egress        string    // public or nat
+	Existing      bool      // the network: a VPC and subnets that the user has, or one of the stack's own
 	Private       bool      // a swarm of its own, with a key
 	Zones         [3]string // (default) names, such as us-east-1a; empty: asked at launch
 	Throughput    string    // (default) of EFS
@@ -39,7 +40,7 @@ type Options struct {
 }
 
 // keys are the names of the options, as in `storage=s3` and `cdk -c storage=s3`.
-var keys = []string{"storage", "cpu", "nodes", "egress", "private", "zones", "throughput", "mibps", "gateway-domain", "api-domain", "certificate", "node-image", "cluster-image"}
+var keys = []string{"storage", "cpu", "nodes", "egress", "network", "private", "zones", "throughput", "mibps", "gateway-domain", "api-domain", "certificate", "node-image", "cluster-image"}
 
 var (
 	domainName  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
@@ -91,18 +92,19 @@ func Parse(context func(key string) string, words []string) (Options, error) {
 		}
 		*target = n
 	}
-	cpu, private := "arm64", "false"
+	cpu, private, network := "arm64", "false", "own"
 	oneOf("storage", &o.Storage, OneZone, Standard, S3)
 	// With S3 too, where there are only journals: 1 MiB/s comes in whatever the size,
 	// that is 2.6 TiB a month and node.
 	o.Throughput = "bursting"
 	oneOf("cpu", &cpu, "arm64", "x86")
 	oneOf("egress", &o.Egress, "public", "nat")
+	oneOf("network", &network, "own", "existing")
 	oneOf("private", &private, "true", "false")
 	oneOf("throughput", &o.Throughput, "bursting", "elastic", "provisioned")
 	number("nodes", &o.Nodes, 1, 5)
 	number("mibps", &o.MiBps, 1, 1024)
-	o.X86, o.Private = cpu == "x86", private == "true"
+	o.X86, o.Private, o.Existing = cpu == "x86", private == "true", network == "existing"
 	o.zones(values, bad)
 	o.GatewayDomain, o.APIDomain, o.Certificate = values["gateway-domain"], values["api-domain"], values["certificate"]
 	o.NodeImage, o.ClusterImage = values["node-image"], values["cluster-image"]

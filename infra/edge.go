@@ -24,7 +24,7 @@ type door struct {
 func newEdge(stack awscdk.Stack, p *parameters, n net) []door {
 	resource(stack, "Balancer", "AWS::ElasticLoadBalancingV2::LoadBalancer", object{
 		"Type": "application", "Scheme": "internal", "SecurityGroups": list{ref("BalancerGroup")},
-		"Subnets": list{n.inner(0), n.inner(1), n.inner(2)},
+		"Subnets": list{n.inner[0], n.inner[1], n.inner[2]},
 		"LoadBalancerAttributes": list{
 			object{"Key": "idle_timeout.timeout_seconds", "Value": "150"}, // above what CloudFront waits
 			object{"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
@@ -86,29 +86,26 @@ const (
 // behind is a listener and its targets: all nodes, asked whether they are ready
 // where they say so.
 func behind(stack awscdk.Stack, d door, n net) {
-	made := func(r awscdk.CfnResource) awscdk.CfnResource {
-		if d.made != nil {
-			only(d.made, r)
-		}
-		return r
-	}
-	made(resource(stack, d.id+"Targets", "AWS::ElasticLoadBalancingV2::TargetGroup", object{
-		"VpcId": n.vpc(), "TargetType": "ip", "Protocol": "HTTP", "Port": d.port,
+	resource(stack, d.id+"Targets", "AWS::ElasticLoadBalancingV2::TargetGroup", object{
+		"VpcId": ref("Vpc"), "TargetType": "ip", "Protocol": "HTTP", "Port": d.port,
 		"HealthCheckPath": "/readyz", "HealthCheckPort": strconv.Itoa(d.health), "HealthCheckIntervalSeconds": 10, "HealthCheckTimeoutSeconds": 5,
 		"HealthyThresholdCount": 2, "UnhealthyThresholdCount": 6,
 		"TargetGroupAttributes": list{
 			object{"Key": "deregistration_delay.timeout_seconds", "Value": "60"},
 			object{"Key": "load_balancing.algorithm.type", "Value": "least_outstanding_requests"},
 		},
-	}))
-	made(resource(stack, d.id+"Listener", "AWS::ElasticLoadBalancingV2::Listener", object{
+	})
+	resource(stack, d.id+"Listener", "AWS::ElasticLoadBalancingV2::Listener", object{
 		"LoadBalancerArn": ref("Balancer"), "Protocol": "HTTP", "Port": d.listen,
 		"DefaultActions": list{object{"Type": "forward", "TargetGroupArn": ref(d.id + "Targets")}},
-	}))
+	})
 	// The name is global to the account: stacks of one name in two regions must not collide.
-	made(after(resource(stack, d.id+"Origin", "AWS::CloudFront::VpcOrigin", object{"VpcOriginEndpointConfig": object{
+	made := after(resource(stack, d.id+"Origin", "AWS::CloudFront::VpcOrigin", object{"VpcOriginEndpointConfig": object{
 		"Name": sub("${AWS::StackName}-${AWS::Region}-" + d.id), "Arn": ref("Balancer"), "HTTPPort": d.listen, "OriginProtocolPolicy": "http-only",
-	}}), "InternetOfVpc", d.id+"Listener"))
+	}}), append([]string{d.id + "Listener"}, n.internet...)...)
+	if d.made != nil {
+		only(d.made, made)
+	}
 }
 
 // origin is a listener of the balancer. CloudFront waits 120 s for an answer, the most that it does

@@ -34,22 +34,11 @@ func zone(i int) object { return ref("Zone" + letters[i]) }
 
 // net is where everything is: a network of the stack's own, or one that exists.
 type net struct {
-	own   awscdk.CfnCondition
-	tasks string // the kind of subnets that tasks are in, Public or Private
-	ready []list // by zone: what a task there needs to reach the internet, and S3 without it
-}
-
-func (n net) vpc() object { return choose(n.own, ref("Vpc"), ref("ExistingVpc")) }
-
-// addresses of the whole network.
-func (n net) addresses() object { return choose(n.own, network, ref("ExistingVpcCidr")) }
-
-func (n net) inner(zone int) object { return n.subnet("Private", "ExistingInnerSubnets", zone) }
-
-func (n net) ofTask(zone int) object { return n.subnet(n.tasks, "ExistingTaskSubnets", zone) }
-
-func (n net) subnet(kind, existing string, zone int) object {
-	return choose(n.own, ref(kind+letters[zone]), part(zone, ref(existing)))
+	addresses any
+	inner     [3]object   // subnets of the balancer and of EFS, by zone
+	tasks     [3]object   // of the tasks
+	internet  []string    // what must be there before anything has to do with the internet
+	ready     [3][]string // what a task needs to reach the internet, and S3 past it
 }
 
 // newNetwork makes a VPC with a public and a private subnet in each zone, unless there is one. The
@@ -59,31 +48,36 @@ func (n net) subnet(kind, existing string, zone int) object {
 // that has its route, a task its own route. Deletion goes the other way round, so that nothing
 // has a public address any more when the internet gateway goes.
 func newNetwork(stack awscdk.Stack, o Options, p *parameters) net {
-	n := net{own: p.own("Vpc"), tasks: "Public"}
+	if o.Existing {
+		n := net{addresses: ref("VpcAddresses")}
+		for i, letter := range letters {
+			n.tasks[i], n.inner[i] = ref("TaskSubnet"+letter), ref("InnerSubnet"+letter)
+		}
+		groups(stack, o, p, n)
+		return n
+	}
+	n, kind := net{addresses: network, internet: []string{"InternetOfVpc"}}, "Public"
 	if o.Egress == "nat" {
-		n.tasks = "Private"
+		kind = "Private"
 	}
-	made := func(id, kind string, properties object) awscdk.CfnResource {
-		return only(n.own, resource(stack, id, kind, properties))
-	}
-	made("Vpc", "AWS::EC2::VPC", object{"CidrBlock": network, "EnableDnsHostnames": true, "EnableDnsSupport": true})
-	made("Internet", "AWS::EC2::InternetGateway", object{})
-	made("InternetOfVpc", "AWS::EC2::VPCGatewayAttachment", object{"VpcId": ref("Vpc"), "InternetGatewayId": ref("Internet")})
+	resource(stack, "Vpc", "AWS::EC2::VPC", object{"CidrBlock": network, "EnableDnsHostnames": true, "EnableDnsSupport": true})
+	resource(stack, "Internet", "AWS::EC2::InternetGateway", object{})
+	resource(stack, "InternetOfVpc", "AWS::EC2::VPCGatewayAttachment", object{"VpcId": ref("Vpc"), "InternetGatewayId": ref("Internet")})
 
 	table := func(id string, target object) object {
-		made(id, "AWS::EC2::RouteTable", object{"VpcId": ref("Vpc")})
+		resource(stack, id, "AWS::EC2::RouteTable", object{"VpcId": ref("Vpc")})
 		if target != nil {
 			target["RouteTableId"], target["DestinationCidrBlock"] = ref(id), "0.0.0.0/0"
-			after(made(id+"Out", "AWS::EC2::Route", target), "InternetOfVpc")
+			after(resource(stack, id+"Out", "AWS::EC2::Route", target), "InternetOfVpc")
 		}
 		return ref(id)
 	}
 	subnet := func(kind string, i, block int, routes object) {
 		id := kind + letters[i]
-		made(id, "AWS::EC2::Subnet", object{
+		resource(stack, id, "AWS::EC2::Subnet", object{
 			"VpcId": ref("Vpc"), "AvailabilityZone": zone(i), "CidrBlock": fmt.Sprintf("10.0.%d.0/20", 16*block),
 		})
-		made(id+"Routes", "AWS::EC2::SubnetRouteTableAssociation", object{"SubnetId": ref(id), "RouteTableId": routes})
+		resource(stack, id+"Routes", "AWS::EC2::SubnetRouteTableAssociation", object{"SubnetId": ref(id), "RouteTableId": routes})
 	}
 	public := table("PublicRoutes", object{"GatewayId": ref("Internet")})
 	tables, private := list{public}, object(nil)
@@ -93,8 +87,8 @@ func newNetwork(stack awscdk.Stack, o Options, p *parameters) net {
 		switch {
 		case o.Egress == "nat": // a gateway in each zone, so that none needs another
 			address := "NatAddress" + letter
-			after(made(address, "AWS::EC2::EIP", object{"Domain": "vpc"}), "InternetOfVpc")
-			after(made("Nat"+letter, "AWS::EC2::NatGateway", object{"SubnetId": ref("Public" + letter), "AllocationId": attribute(address, "AllocationId")}),
+			after(resource(stack, address, "AWS::EC2::EIP", object{"Domain": "vpc"}), "InternetOfVpc")
+			after(resource(stack, "Nat"+letter, "AWS::EC2::NatGateway", object{"SubnetId": ref("Public" + letter), "AllocationId": attribute(address, "AllocationId")}),
 				"PublicRoutesOut", "Public"+letter+"Routes")
 			private = table("PrivateRoutes"+letter, object{"NatGatewayId": ref("Nat" + letter)})
 			tables = append(tables, private)
@@ -104,10 +98,11 @@ func newNetwork(stack awscdk.Stack, o Options, p *parameters) net {
 			tables = append(tables, private)
 		}
 		subnet("Private", i, 3+i, private)
-		n.ready = append(n.ready, list{out, n.tasks + letter + "Routes", "S3Endpoint"})
+		n.tasks[i], n.inner[i] = ref(kind+letter), ref("Private"+letter)
+		n.ready[i] = []string{out, kind + letter + "Routes", "S3Endpoint"}
 	}
 	// Blocks go to S3 past NAT gateways and the internet, free of charge.
-	made("S3Endpoint", "AWS::EC2::VPCEndpoint", object{
+	resource(stack, "S3Endpoint", "AWS::EC2::VPCEndpoint", object{
 		"VpcId": ref("Vpc"), "ServiceName": sub("com.amazonaws.${AWS::Region}.s3"), "RouteTableIds": tables, "VpcEndpointType": "Gateway",
 	})
 	groups(stack, o, p, n)
@@ -120,7 +115,7 @@ func groups(stack awscdk.Stack, o Options, p *parameters, n net) {
 		return object{"IpProtocol": protocol, "FromPort": from, "ToPort": to, peer: value}
 	}
 	group := func(id, what string, in list, out ...any) {
-		properties := object{"VpcId": n.vpc(), "GroupDescription": what, "SecurityGroupIngress": in}
+		properties := object{"VpcId": ref("Vpc"), "GroupDescription": what, "SecurityGroupIngress": in}
 		if len(out) > 0 { // else anything may go out
 			properties["SecurityGroupEgress"] = out
 		}
@@ -128,13 +123,13 @@ func groups(stack awscdk.Stack, o Options, p *parameters, n net) {
 	}
 	group("BalancerGroup", "From CloudFront, to tasks",
 		list{rule("tcp", edgeGatewayPort, edgePinningPort, "SourcePrefixListId", cloudFrontPrefixList(stack, p))},
-		rule("tcp", gatewayPort, clusterHealthPort, "CidrIp", n.addresses()))
+		rule("tcp", gatewayPort, clusterHealthPort, "CidrIp", n.addresses))
 
 	in := list{}
 	for _, port := range []int{gatewayPort, nodeHealthPort, apiPort, pinningPort, clusterHealthPort} {
 		in = append(in, rule("tcp", port, port, "SourceSecurityGroupId", ref("BalancerGroup")))
 	}
-	swarm := any(n.addresses()) // a private swarm is within the VPC
+	swarm := n.addresses // a private swarm is within the VPC
 	if !o.Private {
 		swarm = "0.0.0.0/0"
 		in = append(in, rule("udp", swarmPort, swarmPort, "CidrIp", swarm))

@@ -21,7 +21,7 @@ const (
 
 func newNodes(stack awscdk.Stack, o Options, p *parameters, s storage, net net) {
 	resource(stack, "Cluster", "AWS::ECS::Cluster", object{})
-	resource(stack, "Namespace", "AWS::ServiceDiscovery::PrivateDnsNamespace", object{"Name": namespace, "Vpc": net.vpc()})
+	resource(stack, "Namespace", "AWS::ServiceDiscovery::PrivateDnsNamespace", object{"Name": namespace, "Vpc": ref("Vpc")})
 	for _, id := range []string{"NodeLogs", "ClusterLogs"} {
 		keep(resource(stack, id, "AWS::Logs::LogGroup", object{"RetentionInDays": ref("LogDays")}))
 	}
@@ -45,9 +45,7 @@ func service(stack awscdk.Stack, o Options, p *parameters, n Named, net net, bef
 		"DnsConfig": object{"NamespaceId": ref("Namespace"), "DnsRecords": list{object{"Type": "A", "TTL": 10}}},
 	})
 	waits := []string{"GatewayListener", "ApiListener", "PinningListener", "Mount" + letters[n.Zone], "TaskGroupPeers"}
-	for _, id := range net.ready[n.Zone] {
-		waits = append(waits, id.(string))
-	}
+	waits = append(waits, net.ready[n.Zone]...)
 	if before != "" {
 		waits = append(waits, before)
 	}
@@ -70,7 +68,7 @@ func service(stack awscdk.Stack, o Options, p *parameters, n Named, net net, bef
 		"HealthCheckGracePeriodSeconds": 2147483647,
 		"EnableECSManagedTags":          true, "PropagateTags": "SERVICE", // or the bill of Fargate is of no stack
 		"NetworkConfiguration": object{"AwsvpcConfiguration": object{
-			"AssignPublicIp": public, "SecurityGroups": list{ref("TaskGroup")}, "Subnets": list{net.ofTask(n.Zone)},
+			"AssignPublicIp": public, "SecurityGroups": list{ref("TaskGroup")}, "Subnets": list{net.tasks[n.Zone]},
 		}},
 		"ServiceRegistries": list{object{"RegistryArn": attribute(n.ID+"Name", "Arn")}},
 		"LoadBalancers": list{

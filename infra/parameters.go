@@ -45,9 +45,6 @@ var caches = []int{smallDisk, 30, 80, 180} // GiB
 
 func diskOf(cache int) int { return cache + freeDisk - smallDisk }
 
-// Where the balancer and the tasks are if the network is not the stack's own.
-const anotherNetwork = "ExistingVpc, ExistingVpcCidr, ExistingTaskSubnets and ExistingInnerSubnets go together: give all four, three subnets each in the order of ZoneA, ZoneB, ZoneC, or none."
-
 func newParameters(stack awscdk.Stack, o Options) *parameters {
 	p := &parameters{stack: stack, conditions: map[string]awscdk.CfnCondition{}, labels: object{}}
 	const webACL = "^$|^arn:aws[a-z-]*:wafv2:us-east-1:.+$"
@@ -124,15 +121,20 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 		p.number("S3RequestBudget", "Alarm on S3 requests", 20, 1, 1000000, "USD a month; an alarm when S3 requests run at more.")
 	}
 
-	p.group("An existing network (empty: the stack makes its own)")
-	p.text("ExistingVpc", "VPC", "", "It needs an internet gateway and DNS names, and best an S3 gateway endpoint. One stack per VPC.", "^$|^vpc-[0-9a-f]+$")
-	p.text("ExistingVpcCidr", "Addresses of the VPC", "", "Such as 10.1.0.0/16.", "^$|^[0-9.]+/[0-9]+$")
-	tasks := "public, with automatic addresses not needed"
-	if o.Egress == "nat" {
-		tasks = "private, with a route to a NAT gateway"
-	}
-	for _, s := range [][3]string{{"ExistingTaskSubnets", "Subnets of the tasks", tasks}, {"ExistingInnerSubnets", "Subnets of balancer and EFS", "private ones will do"}} {
-		p.add(s[0], s[1], "CommaDelimitedList", noSubnets, "Three, of zone A, B and C in this order: "+s[2]+".", awscdk.CfnParameterProps{AllowedPattern: jsii.String("^$|^subnet-[0-9a-f]+$")})
+	p.group("Network")
+	if o.Existing {
+		p.add("Vpc", "VPC", "AWS::EC2::VPC::Id", nil, "It needs an internet gateway and DNS names, and best an S3 gateway endpoint. One stack per VPC.", awscdk.CfnParameterProps{})
+		p.add("VpcAddresses", "Addresses of the VPC", "String", nil, "Such as 10.1.0.0/16.", awscdk.CfnParameterProps{AllowedPattern: jsii.String("^[0-9.]+/[0-9]+$")})
+		tasks := "public"
+		if o.Egress == "nat" {
+			tasks = "private, with a route to a NAT gateway"
+		}
+		for _, letter := range letters {
+			p.add("TaskSubnet"+letter, "Subnet of the tasks, zone "+letter, "AWS::EC2::Subnet::Id", nil, "In Zone"+letter+", "+tasks+".", awscdk.CfnParameterProps{})
+		}
+		for _, letter := range letters {
+			p.add("InnerSubnet"+letter, "Subnet of balancer and EFS, zone "+letter, "AWS::EC2::Subnet::Id", nil, "In Zone"+letter+". A private one will do.", awscdk.CfnParameterProps{})
+		}
 	}
 	p.text("PrefixList", "CloudFront's prefix list", "", "ID of com.amazonaws.global.cloudfront.origin-facing in this region. Empty: known for most regions.", "^$|^pl-[0-9a-f]+$")
 
@@ -152,13 +154,10 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 	for _, s := range keptSecrets(o) {
 		p.text("Existing"+s, "Secret "+s, "", "ARN of a secret in this account and region.", "^$|^arn:aws[a-z-]*:secretsmanager:.+$")
 	}
-	p.rules()
+	p.rules(o)
 	stack.AddMetadata(jsii.String("AWS::CloudFormation::Interface"), object{"ParameterGroups": p.groups, "ParameterLabels": p.labels})
 	return p
 }
-
-// noSubnets are three empty names, so that each can be taken apart before it is chosen or not.
-const noSubnets = ",,"
 
 // group opens a group of parameters in the console.
 func (p *parameters) group(label string) {
@@ -187,7 +186,7 @@ func (p *parameters) number(id, label string, value, least, most float64, descri
 
 // rules are checked before CloudFormation makes anything: who launches a template
 // without the command line meets them instead of Parse.
-func (p *parameters) rules() {
+func (p *parameters) rules(o Options) {
 	rule := func(id, says string, must awscdk.ICfnConditionExpression) {
 		awscdk.NewCfnRule(p.stack, jsii.String(id), &awscdk.CfnRuleProps{
 			Assertions: &[]*awscdk.CfnRuleAssertion{{Assert: must, AssertDescription: jsii.String(says)}},
@@ -203,13 +202,6 @@ func (p *parameters) rules() {
 		}
 		return awscdk.Fn_ConditionAnd(all...)
 	}
-	subnets := func(id string) *[]*string { return awscdk.Token_AsList(ref(id), nil) }
-	allEmpty := func(id string) awscdk.ICfnConditionExpression {
-		return awscdk.Fn_ConditionEachMemberEquals(subnets(id), jsii.String(""))
-	}
-	oneEmpty := func(id string) awscdk.ICfnConditionExpression {
-		return awscdk.Fn_ConditionContains(subnets(id), jsii.String(""))
-	}
 	here := awscdk.Token_AsString(ref("AWS::Region"), nil)
 
 	rule("ZonesDiffer", "ZoneA, ZoneB and ZoneC must differ: each zone has its own subnets, storage and tasks.", awscdk.Fn_ConditionAnd(
@@ -223,9 +215,12 @@ func (p *parameters) rules() {
 		awscdk.Fn_ConditionAnd(not(empty("CertificateArn")), not(empty("GatewayDomain")), not(empty("ApiDomain")), not(same("GatewayDomain", "ApiDomain")))))
 	rule("WebAclsDiffer", "GatewayWebAclArn and ApiWebAclArn must differ: each door has limits of its own, and a CloudFront plan wants a web ACL for each.", awscdk.Fn_ConditionOr(
 		empty("GatewayWebAclArn"), not(same("GatewayWebAclArn", "ApiWebAclArn"))))
-	rule("ExistingNetwork", anotherNetwork, awscdk.Fn_ConditionOr(
-		awscdk.Fn_ConditionAnd(equal("ExistingVpc", ""), equal("ExistingVpcCidr", ""), allEmpty("ExistingTaskSubnets"), allEmpty("ExistingInnerSubnets")),
-		awscdk.Fn_ConditionAnd(not(empty("ExistingVpc")), not(empty("ExistingVpcCidr")), not(oneEmpty("ExistingTaskSubnets")), not(oneEmpty("ExistingInnerSubnets")))))
+	if o.Existing {
+		for _, kind := range []string{"TaskSubnet", "InnerSubnet"} {
+			rule(kind+"sDiffer", kind+"A, "+kind+"B and "+kind+"C must differ: each is in a zone of its own.", awscdk.Fn_ConditionAnd(
+				not(same(kind+"A", kind+"B")), not(same(kind+"B", kind+"C")), not(same(kind+"A", kind+"C"))))
+		}
+	}
 }
 
 // given is a condition that holds when a parameter is not the empty value.

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 // variants are what is looked at: the released templates, and what else options
 // make of them.
 var variants = map[string][]string{
+	OneZone + "-vpc": {"network=existing"}, Standard + "-vpc": {"network=existing", "storage=standard"}, S3 + "-vpc": {"network=existing", "storage=s3"},
 	OneZone: nil, Standard: {"storage=standard"}, S3: {"storage=s3"},
 	"nat-x86":     {"egress=nat", "cpu=x86"},
 	"private":     {"private=true", "storage=s3"},
@@ -41,7 +42,7 @@ var variants = map[string][]string{
 
 const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-var released = []string{OneZone, Standard, S3}
+var released = []string{OneZone, Standard, S3, OneZone + "-vpc", Standard + "-vpc", S3 + "-vpc"}
 
 // synth is the template of a variant, as the cdk command would write it.
 func synth(t *testing.T, words []string) []byte {

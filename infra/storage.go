@@ -37,7 +37,7 @@ func newStorage(stack awscdk.Stack, o Options, p *parameters, n net) storage {
 			fileSystem(stack, o, p, id, z)
 		}
 		resource(stack, "Mount"+letters[z], "AWS::EFS::MountTarget", object{
-			"FileSystemId": s.fileSystem(id), "SubnetId": n.inner(z), "SecurityGroups": list{ref("StorageGroup")},
+			"FileSystemId": s.fileSystem(id), "SubnetId": n.inner[z], "SecurityGroups": list{ref("StorageGroup")},
 		})
 	}
 	// A folder of a node is an access point: beyond it, the node cannot reach.

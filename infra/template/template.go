@@ -243,24 +243,16 @@ func (l Launch) named(name string) (any, error) {
 	if name == "AWS::NoValue" {
 		return absent{}, nil
 	}
-	p, parameter := l.Parameters[name]
-	v, ok := l.Values[name]
-	switch {
-	case !ok && !parameter:
-		return l.physical(name, "")
-	case !ok && p.Default == nil:
-		return nil, fmt.Errorf("parameter %s has no value", name)
-	case !ok:
-		v = fmt.Sprint(p.Default)
-	}
-	if p.Type != "CommaDelimitedList" {
+	if v, ok := l.Values[name]; ok {
 		return v, nil
 	}
-	parts := []any{}
-	for part := range strings.SplitSeq(v, ",") {
-		parts = append(parts, strings.TrimSpace(part))
+	if p, ok := l.Parameters[name]; ok {
+		if p.Default == nil {
+			return nil, fmt.Errorf("parameter %s has no value", name)
+		}
+		return fmt.Sprint(p.Default), nil
 	}
-	return parts, nil
+	return l.physical(name, "")
 }
 
 func (l Launch) physical(id, attribute string) (any, error) {
@@ -329,7 +321,7 @@ func (l Launch) holds(condition any) (bool, error) {
 			}
 			b := both.([]any)
 			return len(b) == 2 && fmt.Sprint(b[0]) == fmt.Sprint(b[1]), nil
-		case "Fn::Contains", "Fn::EachMemberEquals": // of rules
+		case "Fn::Contains": // of rules
 			both, err := l.Resolve(list)
 			if err != nil {
 				return false, err
@@ -339,16 +331,12 @@ func (l Launch) holds(condition any) (bool, error) {
 			if len(b) != 2 || !ok {
 				return false, fmt.Errorf("%s takes a list and a text, not %v", name, argument)
 			}
-			equal := 0
 			for _, m := range members {
 				if fmt.Sprint(m) == fmt.Sprint(b[1]) {
-					equal++
+					return true, nil
 				}
 			}
-			if name == "Fn::Contains" {
-				return equal > 0, nil
-			}
-			return equal == len(members), nil
+			return false, nil
 		case "Fn::Not", "Fn::And", "Fn::Or":
 			for _, part := range list {
 				yes, err := l.holds(part)
