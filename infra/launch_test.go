@@ -470,7 +470,7 @@ func TestHands(t *testing.T) {
 				}
 				must(t, id+" volumes", at(h, "Volumes"), at(d, "Volumes"))
 				must(t, id+" role", at(h, "TaskRoleArn"), at(d, "TaskRoleArn"))
-				must(t, id+" waits for none", fmt.Sprint(at(c, "DependsOn"), at(c, "HealthCheck")), "<nil><nil>")
+				must(t, id+" waits for none", fmt.Sprint(at(c, "DependsOn"), at(c, "HealthCheck")), "<nil> <nil>")
 			}
 		}
 	})
