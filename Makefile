@@ -157,7 +157,7 @@ test-quick: build ## run the short tests, without the race detector
 	cd cluster && go test -short -timeout 10m ./...
 
 # Those that import the CDK take minutes to be looked at, and are compiled by their tests.
-infra_light := ./cmd/compose ./compose ./costs ./prices ./template
+infra_light := ./cmd/compose ./cmd/release ./compose ./costs ./prices ./release ./template
 
 .PHONY: lint
 lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck

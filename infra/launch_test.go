@@ -267,8 +267,8 @@ func TestOrder(t *testing.T) {
 			}
 			longest = max(longest, before)
 			s := get(t, l, id)
-			must(t, "grace: ECS does not kill what is not ready", at(s, "HealthCheckGracePeriodSeconds"), 2147483647)
-			must(t, "tags", fmt.Sprint(at(s, "PropagateTags"), at(s, "EnableECSManagedTags")), "SERVICE true")
+			must(t, "grace: ECS does not kill what is not ready", at(s, "HealthCheckGracePeriodSeconds"), float64(2147483647))
+			must(t, "tags", fmt.Sprint(at(s, "PropagateTags"), at(s, "EnableECSManagedTags")), "SERVICEtrue")
 		}
 		must(t, "services before the last one", longest, len(services)-1)
 	})
