@@ -269,7 +269,7 @@ func TestReplacedIsFound(t *testing.T) {
 		"FileSystemB.Encrypted changes": func(tpl *template.Template) { tpl.Resources["FileSystemB"].Properties["Encrypted"] = false },
 		"Blocks.BucketName is new":      func(tpl *template.Template) { tpl.Resources["Blocks"].Properties["BucketName"] = "mine" },
 		"Blocks is gone":                func(tpl *template.Template) { delete(tpl.Resources, "Blocks") },
-		"NodeARepo.RootDirectory changes": func(tpl *template.Template) {
+		"NodeARepo.RootDirectory/Path changes": func(tpl *template.Template) {
 			tpl.Resources["NodeARepo"].Properties["RootDirectory"].(map[string]any)["Path"] = "/other"
 		},
 	} {

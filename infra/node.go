@@ -101,10 +101,10 @@ func hands(stack awscdk.Stack, o Options, p *parameters, s storage, n Named) {
 	node["MountPoints"] = list{mount("repo", repoPath), mount("cache", cachePath)}
 	sidecar := container(clusterContainer, "cluster-aws", "Cluster", clusterSettings(p, n), secretsOf(o, p, clusterContainer))
 	sidecar["MountPoints"] = list{mount("pinset", pinsetPath)}
-	for id, c := range map[string]object{"NodeHands": node, "ClusterHands": sidecar} {
+	for i, c := range []object{node, sidecar} {
 		delete(c, "HealthCheck")
 		c["Command"] = list{"container", "--check"}
-		task(stack, o, p, s, n, id, c)
+		task(stack, o, p, s, n, [2]string{"NodeHands", "ClusterHands"}[i], c)
 	}
 }
 
