@@ -190,7 +190,6 @@ var accepted = map[string]string{
 	"AwsSolutions-IAM5": "ecr:GetAuthorizationToken knows no resource, and a node has a prefix of the bucket, which ends in *",
 	"AwsSolutions-ELB2": "the balancer is internal; its access log would be a bucket and a bill for what CloudFront's metrics tell",
 	"AwsSolutions-CFR1": "which countries may read is the user's decision",
-	"AwsSolutions-CFR2": "WAF is a parameter, off by default, with its price",
 	"AwsSolutions-CFR3": "access logs name readers and cost storage: the user's decision",
 	"AwsSolutions-CFR4": "CloudFront's own domain has a fixed TLS policy; with a certificate the template asks for TLS 1.2",
 	"AwsSolutions-S1":   "a log of each request for a block would cost more than the block",
