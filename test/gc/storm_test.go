@@ -380,9 +380,12 @@ func (a *actor) unpin() {
 	}
 	a.mu.Lock()
 	delete(a.pinned, root)
-	a.unpinned[root] = data
 	a.mu.Unlock()
 	_, _ = a.client().call("pin/rm", "arg", root)
+	// Now, so that no one pins it again before it is unpinned.
+	a.mu.Lock()
+	a.unpinned[root] = data
+	a.mu.Unlock()
 }
 
 // pinAgain pins what was unpinned, whether it is still there or not.
