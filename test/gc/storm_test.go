@@ -81,7 +81,7 @@ func storm(t *testing.T, store []string, age time.Duration) {
 		pinned: map[string][]byte{}, unpinned: map[string][]byte{}, mfs: map[string][]byte{},
 		made: filepath.Join(t.TempDir(), "made"),
 	}
-	w.up.Store(&n.API)
+	w.isUp()
 	ctx, stop := context.WithTimeout(t.Context(), stormTime(t))
 	defer stop()
 	var wg sync.WaitGroup
@@ -127,6 +127,12 @@ type weather struct {
 	restarted        int
 }
 
+// isUp notes where the daemon answers: each start is another string, wherever it listens.
+func (w *weather) isUp() {
+	url := w.n.API
+	w.up.Store(&url)
+}
+
 // restarts ends the daemon now and then, by a kill or in order, and starts it again.
 func (w *weather) restarts(ctx context.Context, r *rand.Rand) {
 	pause := max(stormTime(w.t)/20, 5*time.Second)
@@ -146,7 +152,7 @@ func (w *weather) restarts(ctx context.Context, r *rand.Rand) {
 			assert.NoError(w.t, err)
 		}
 		w.n.Start()
-		w.up.Store(&w.n.API)
+		w.isUp()
 		w.ending.Store(false)
 		w.restarted++
 	}
@@ -374,9 +380,12 @@ func (a *actor) unpin() {
 	}
 	a.mu.Lock()
 	delete(a.pinned, root)
-	a.unpinned[root] = data
 	a.mu.Unlock()
 	_, _ = a.client().call("pin/rm", "arg", root)
+	// Now, so that no one pins it again before it is unpinned.
+	a.mu.Lock()
+	a.unpinned[root] = data
+	a.mu.Unlock()
 }
 
 // pinAgain pins what was unpinned, whether it is still there or not.
