@@ -39,7 +39,7 @@ func Key(hash []byte) Digest {
 	return Digest(h)
 }
 
-// stamp is followed by a time: what stands before it was touched until then, what stands after it from then on.
+// stamp is followed by a time: what stands before it was touched until then.
 const stamp = ^uint64(0)
 
 // stampEvery is how exact the times in a file are: 16 bytes for it at most, which is nothing next to the touches of that time.
@@ -79,7 +79,8 @@ type Log struct {
 	files  []file // oldest first; the last is the one that is written
 	out    *os.File
 	size   int64
-	last   Time // stamp in the file
+	added  Time // of the last Add
+	marked Time // when the last stamp was written
 	since  Time
 	buf    []byte
 	closed bool
@@ -144,7 +145,7 @@ func (l *Log) resume(now Time) (bool, error) {
 	if err != nil || fi.Size() >= maxFile {
 		return false, errors.Join(err, out.Close())
 	}
-	l.out, l.size, l.last = out, fi.Size()-(fi.Size()-headerSize)%recordSize, 0 // a torn record is written over
+	l.out, l.size, l.added = out, fi.Size()-(fi.Size()-headerSize)%recordSize, now // a torn record is written over
 	var end [recordSize]byte
 	if l.size == headerSize {
 		return true, nil
@@ -278,7 +279,7 @@ func (l *Log) begin(now Time) error {
 	if l.out != nil {
 		_ = l.out.Close() // what it holds was read back by no one, and is in the file
 	}
-	l.out, l.size, l.last = out, headerSize, next.start
+	l.out, l.size, l.added, l.marked = out, headerSize, next.start, next.start
 	l.files = append(l.files, next)
 	return l.prune()
 }
@@ -336,11 +337,12 @@ func (l *Log) add(keys []Digest) error {
 		}
 	}
 	l.buf = l.buf[:0]
-	if now.Sub(l.last) >= stampEvery {
+	if now.Sub(l.marked) >= stampEvery {
 		l.buf = binary.LittleEndian.AppendUint64(l.buf, stamp)
-		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(now))
-		l.last = now
+		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(l.added))
+		l.marked = now
 	}
+	l.added = now
 	for _, k := range keys {
 		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(k))
 	}
