@@ -87,12 +87,13 @@ type Operation struct {
 	guard   *Guard
 	began   touched.Time
 	adopted []cid.Cid
+	ended   chan struct{}
 	once    sync.Once
 }
 
 // Begin starts an operation. It never waits.
 func (g *Guard) Begin() *Operation {
-	op := &Operation{guard: g}
+	op := &Operation{guard: g, ended: make(chan struct{})}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	op.began = g.history.Now()
@@ -106,6 +107,9 @@ func (op *Operation) End() {
 		op.guard.mu.Lock()
 		defer op.guard.mu.Unlock()
 		delete(op.guard.ops, op)
+		if op.ended != nil {
+			close(op.ended)
+		}
 	})
 }
 
@@ -348,10 +352,15 @@ func (l Locker) PinLock(context.Context) blockstore.Unlocker { return l.Begin() 
 // GCRequested is never true: no operation needs to make room for a collection.
 func (l Locker) GCRequested(context.Context) bool { return false }
 
-// GCLock is taken by `block rm`, which then asks the pinner and deletes. It excludes no operation: until the lock is released a
-// deletion fails whose block was touched by an operation that was under way, or is.
-func (l Locker) GCLock(context.Context) blockstore.Unlocker {
+// removalPatience is how long a removal by name waits for operations that are under way: most end within it.
+const removalPatience = 10 * time.Second
+
+// GCLock is taken by `block rm`, which then asks the pinner and deletes. It waits for the operations that are under way, as kubo's
+// does, but not for long, and excludes none: until the lock is released a deletion fails whose block was touched by an operation
+// that is under way still, or began since.
+func (l Locker) GCLock(ctx context.Context) blockstore.Unlocker {
 	l.removal.Lock()
+	l.await(ctx, removalPatience)
 	s, err := l.sweep(0)
 	if err != nil {
 		// The history broke since the oldest operation began.
@@ -363,6 +372,24 @@ func (l Locker) GCLock(context.Context) blockstore.Unlocker {
 		s.end()
 		l.removal.Unlock()
 	}}
+}
+
+// await returns when the operations that are under way have ended, or after a while.
+func (g *Guard) await(ctx context.Context, most time.Duration) {
+	g.mu.Lock()
+	ops := slices.Collect(maps.Keys(g.ops))
+	g.mu.Unlock()
+	late := time.NewTimer(most)
+	defer late.Stop()
+	for _, op := range ops {
+		select {
+		case <-op.ended:
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (g *Guard) setRemoving(s *sweep) {

@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -27,8 +28,12 @@ func TestRemovalByName(t *testing.T) {
 		defer l.Unlock(t.Context())
 		return s.DeleteBlock(t.Context(), b.Cid())
 	}
-	require.ErrorIs(t, remove(within), ErrInUse)
-	op.End()
+	given, cancel := context.WithCancel(t.Context()) // who does not wait for the operation
+	cancel()
+	l := Locker{g}.GCLock(given)
+	require.ErrorIs(t, s.DeleteBlock(t.Context(), within.Cid()), ErrInUse)
+	l.Unlock(t.Context())
+	time.AfterFunc(10*time.Millisecond, op.End) // it is waited for
 	require.NoError(t, remove(within))
 	require.NoError(t, remove(before), "however young")
 	has, err := s.Has(t.Context(), before.Cid())

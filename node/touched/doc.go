@@ -16,7 +16,7 @@
 //
 // A folder of files, each of a slice of time, numbered without gaps, oldest first:
 //
-//	0000000000000007.touched   64 bytes of header, then a digest of 8 bytes for each touch
+//	0000000000000007.touched   64 bytes of header, then a digest of 8 bytes for each touch, and every 10 ms the time
 //	head                       the number of the newest file
 //
 // A record is in the file, by one write(2), when Add returns: the end of the process, also by kill -9, loses none.

@@ -33,8 +33,17 @@ func Key(hash []byte) Digest {
 	for _, b := range hash {
 		h = (h ^ uint64(b)) * 1099511628211
 	}
+	if h == stamp {
+		h--
+	}
 	return Digest(h)
 }
+
+// stamp is followed by a time: what stands before it was touched until then.
+const stamp = ^uint64(0)
+
+// stampEvery is how exact the times in a file are: 16 bytes for it at most, which is nothing next to the touches of that time.
+const stampEvery = 10 * time.Millisecond
 
 // Options of Open.
 type Options struct {
@@ -70,6 +79,8 @@ type Log struct {
 	files  []file // oldest first; the last is the one that is written
 	out    *os.File
 	size   int64
+	added  Time // of the last Add
+	marked Time // when the last stamp was written
 	since  Time
 	buf    []byte
 	closed bool
@@ -134,7 +145,17 @@ func (l *Log) resume(now Time) (bool, error) {
 	if err != nil || fi.Size() >= maxFile {
 		return false, errors.Join(err, out.Close())
 	}
-	l.out, l.size = out, fi.Size()-(fi.Size()-headerSize)%recordSize // a torn record is written over
+	l.out, l.size, l.added = out, fi.Size()-(fi.Size()-headerSize)%recordSize, now // a torn record is written over
+	var end [recordSize]byte
+	if l.size == headerSize {
+		return true, nil
+	}
+	if _, err := out.ReadAt(end[:], l.size-recordSize); err != nil {
+		return false, errors.Join(err, out.Close())
+	}
+	if binary.LittleEndian.Uint64(end[:]) == stamp { // and so is one whose time is missing
+		l.size -= recordSize
+	}
 	return true, nil
 }
 
@@ -258,7 +279,7 @@ func (l *Log) begin(now Time) error {
 	if l.out != nil {
 		_ = l.out.Close() // what it holds was read back by no one, and is in the file
 	}
-	l.out, l.size = out, headerSize
+	l.out, l.size, l.added, l.marked = out, headerSize, next.start, next.start
 	l.files = append(l.files, next)
 	return l.prune()
 }
@@ -316,6 +337,12 @@ func (l *Log) add(keys []Digest) error {
 		}
 	}
 	l.buf = l.buf[:0]
+	if now.Sub(l.marked) >= stampEvery {
+		l.buf = binary.LittleEndian.AppendUint64(l.buf, stamp)
+		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(l.added))
+		l.marked = now
+	}
+	l.added = now
 	for _, k := range keys {
 		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(k))
 	}
@@ -369,14 +396,14 @@ func (l *Log) Visit(from Time, fn func(Digest)) error {
 		if i == len(files)-1 {
 			limit = sizeOfLast
 		}
-		if err := l.visit(f, limit, fn); err != nil {
+		if err := l.visit(f, limit, from, fn); err != nil {
 			return fmt.Errorf("read the history of touched blocks: %w", err)
 		}
 	}
 	return nil
 }
 
-func (l *Log) visit(f file, limit int64, fn func(Digest)) error {
+func (l *Log) visit(f file, limit int64, from Time, fn func(Digest)) error {
 	b, err := os.ReadFile(l.path(f.number))
 	if err != nil {
 		return err
@@ -384,8 +411,27 @@ func (l *Log) visit(f file, limit int64, fn func(Digest)) error {
 	if len(b) < headerSize || limit > int64(len(b)) {
 		return fmt.Errorf("%s is shorter than what was written to it", l.path(f.number))
 	}
-	for b = b[headerSize:]; len(b) >= recordSize; b = b[recordSize:] {
-		fn(Digest(binary.LittleEndian.Uint64(b)))
+	b = b[headerSize:]
+	if limit >= 0 {
+		b = b[:limit-headerSize]
+	}
+	var found []Digest
+	for ; len(b) >= recordSize; b = b[recordSize:] {
+		d := binary.LittleEndian.Uint64(b)
+		if d != stamp {
+			found = append(found, Digest(d))
+			continue
+		}
+		if len(b) < 2*recordSize {
+			break
+		}
+		b = b[recordSize:]
+		if Time(binary.LittleEndian.Uint64(b)) < from {
+			found = found[:0] // all of them are older
+		}
+	}
+	for _, d := range found {
+		fn(d)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package touched
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,6 +66,30 @@ func TestACutEndsASlice(t *testing.T) {
 	require.NoError(t, l.Add(2))
 	require.Equal(t, []Digest{2}, touches(t, l, later))
 	require.Equal(t, []Digest{1, 2}, touches(t, l, 1000))
+}
+
+func TestTimesAreExactWithinASlice(t *testing.T) {
+	m := &machine{now: 1000, boot: "a"}
+	dir := t.TempDir()
+	l := m.open(t, dir)
+	require.NoError(t, l.Add(1))
+	m.pass(stampEvery)
+	require.NoError(t, l.Add(2))
+	m.pass(stampEvery)
+	require.NoError(t, l.Add(3, 4))
+	require.Equal(t, []Digest{3, 4}, touches(t, l, m.now))
+	require.Equal(t, []Digest{2, 3, 4}, touches(t, l, m.now.Add(-stampEvery)))
+	require.Equal(t, []Digest{1, 2, 3, 4}, touches(t, l, 1000))
+	// A kill in the middle of a stamp.
+	f, err := os.OpenFile(filepath.Join(dir, "0000000000000001"+suffix), os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.Write(bytes.Repeat([]byte{0xff}, 8))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.Equal(t, []Digest{1, 2, 3, 4}, touches(t, l, 1000))
+	l = m.open(t, dir)
+	require.NoError(t, l.Add(5))
+	require.Equal(t, []Digest{1, 2, 3, 4, 5}, touches(t, l, 1000))
 }
 
 func TestItSurvivesTheProcess(t *testing.T) {
