@@ -149,7 +149,8 @@ func (w *weather) restarts(ctx context.Context, r *rand.Rand) {
 		w.ending.Store(true)
 		err := w.n.End(sig)
 		if sig == syscall.SIGTERM {
-			assert.NoError(w.t, err)
+			said := w.n.Logged()
+			assert.NoError(w.t, err, "%s", said[max(0, len(said)-2000):])
 		}
 		w.n.Start()
 		w.isUp()
