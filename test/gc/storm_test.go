@@ -172,7 +172,7 @@ func (a *actor) client() client { return client{a.ctx, *a.up.Load()} }
 func (a *actor) collections(n int64) {
 	until := a.collected.Load() + n
 	url := a.up.Load()
-	for a.collected.Load() < until && a.up.Load() == url && a.ctx.Err() == nil {
+	for a.collected.Load() < until && a.up.Load() == url && !a.ending.Load() && a.ctx.Err() == nil {
 		select {
 		case <-a.ctx.Done():
 		case <-time.After(5 * time.Millisecond):
@@ -183,7 +183,7 @@ func (a *actor) collections(n int64) {
 // aged waits until a collection has ended that began when everything from before was older than the age.
 func (a *actor) aged() {
 	from, url := time.Now().Add(a.age), a.up.Load()
-	for a.up.Load() == url && a.ctx.Err() == nil {
+	for a.up.Load() == url && !a.ending.Load() && a.ctx.Err() == nil {
 		if b := a.began.Load(); b != nil && b.After(from) {
 			return
 		}
