@@ -66,7 +66,7 @@ func TestRequestsOfPut(t *testing.T) {
 	require.EqualValues(t, n+3, got[Rename], "%v", got)
 	require.GreaterOrEqual(t, got[Create], int64(n+3), "%v", got)
 	require.LessOrEqual(t, got[Create], int64(n+3+4+2), "%v", got)
-	require.LessOrEqual(t, got[Close], int64(n+3+4), "%v", got)
+	require.LessOrEqual(t, got[Close], int64(n+3+4+1), "%v", got)
 	require.LessOrEqual(t, got[Remove], int64(4), "%v", got)
 	require.LessOrEqual(t, got[Getattr]+got[Lookup]+got[Readdir], int64(5), "%v", got)
 	require.Zero(t, got[Open]+got[Read]+got[Setattr], "%v", got)
