@@ -189,16 +189,22 @@ func filled(t *testing.T, n *node, files int) (kept map[string][]byte, loose []s
 	return kept, loose
 }
 
-// readable reads everything that was acknowledged.
+// readable reads everything that was acknowledged, and looks for what was deleted.
 func (u *use) readable(t *testing.T) {
+	t.Helper()
+	u.keeps(t)
+	for _, ref := range u.gone {
+		require.False(t, u.n.has(ref), "%s was deleted, and is back", ref)
+	}
+}
+
+// keeps reads everything that was acknowledged.
+func (u *use) keeps(t *testing.T) {
 	t.Helper()
 	for ref, want := range u.kept {
 		got, err := get(u.n.Gateway + "/ipfs/" + ref)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, got), ref)
-	}
-	for _, ref := range u.gone {
-		require.False(t, u.n.has(ref), "%s was deleted, and is back", ref)
 	}
 }
 
@@ -258,7 +264,7 @@ func TestOnline(t *testing.T) {
 	require.Error(t, n.End(syscall.SIGKILL))
 	require.NoError(t, os.Rename(filepath.Join(n.Dir, "blocks"), filepath.Join(n.Dir, "blocks-away")))
 	n.Start()
-	u.readable(t)
+	u.keeps(t) // the kill may undo the last deletions (package index): garbage, not loss
 	require.NoError(t, os.Rename(filepath.Join(n.Dir, "blocks-away"), filepath.Join(n.Dir, "blocks")))
 	require.Contains(t, n.Run(command("--delete-source")...), "is removed")
 	require.NoDirExists(t, filepath.Join(n.Dir, "blocks"))
