@@ -115,6 +115,12 @@ func (n *node) killed(after time.Duration, args ...string) (answers []event, end
 	if err == nil {
 		return answers, true
 	}
+	if strings.Contains(errOut.String(), "prefix is owned by another node") {
+		// The run before was killed when it had the prefix and had not kept its node's name: the
+		// next one has to wait until the lease, of a minute, is over.
+		<-time.After(5 * time.Second)
+		return n.killed(after, args...)
+	}
 	var exit *exec.ExitError
 	require.ErrorAs(n.T, err, &exit)
 	status, ok := exit.Sys().(syscall.WaitStatus)
