@@ -20,7 +20,7 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 
 # Packages that import neither kubo nor ipfs-cluster run under the race detector, which needs cgo
 # and a second build of all they import.
-race_packages := ./datastore/... ./node/... ./cmd/local-cluster/...
+race_packages := ./datastore/... ./cmd/local-cluster/...
 # Their tests that run without it: gate.PlainTests, where it says why.
 plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds
 # `make lint` has vetted what they test. Go remembers results, but does not see that files outside
