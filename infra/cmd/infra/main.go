@@ -13,7 +13,6 @@ import (
 )
 
 func main() {
-	infra.Quietly()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "infra: "+err.Error())
 		os.Exit(1)
@@ -25,7 +24,7 @@ func run(words []string) error {
 		return err // before a second is spent on starting the CDK
 	}
 	defer jsii.Close()
-	app := infra.NewApp("", false)
+	app := infra.NewApp("", true)
 	o, err := infra.Parse(func(key string) string {
 		v := app.Node().TryGetContext(&key)
 		if v == nil {
