@@ -20,7 +20,7 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 
 # Packages that import neither kubo nor ipfs-cluster run under the race detector, which needs cgo
 # and a second build of all they import.
-race_packages := ./datastore/... ./cmd/local-cluster/...
+race_packages := ./datastore/... ./node/... ./cmd/local-cluster/...
 # Their tests that run without it: gate.PlainTests, where it says why.
 plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds
 # `make lint` has vetted what they test. Go remembers results, but does not see that files outside
@@ -126,7 +126,7 @@ test-conformance: build ## go-datastore's suite, and what else runs without the 
 
 .PHONY: test-unit
 test-unit: build
-	$(gotest) -timeout $(patience) $$(go list ./... | grep -vE '/(datastore|test)/|/cmd/local-cluster')
+	$(gotest) -timeout $(patience) $$(go list ./... | grep -vE '/(datastore|node|test)/|/cmd/local-cluster')
 	cd cluster && $(gotest) -timeout $(patience) $$(go list ./... | grep -v /test)
 	cd docker && $(gotest) -timeout $(patience) ./...
 
@@ -225,7 +225,7 @@ infra_light := ./cmd/compose ./compose ./costs ./prices ./template
 lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l cmd cluster datastore docker infra internal plugin test benchmarks 2>/dev/null); \
 	  test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
-	for dir in . internal cluster docker; do (cd $$dir && go vet ./...) || exit 1; done
+	for dir in . internal cluster docker test/kubo; do (cd $$dir && go vet ./...) || exit 1; done
 	cd infra && go vet $(infra_light)
 	for dir in . internal cluster docker; do (cd $$dir && $(CURDIR)/bin/staticcheck ./...) || exit 1; done
 	cd infra && ../bin/staticcheck $(infra_light)

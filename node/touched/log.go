@@ -277,6 +277,10 @@ func (l *Log) begin(now Time) error {
 		return errors.Join(err, out.Close())
 	}
 	if l.out != nil {
+		// How old the last touches are; a file without it keeps them for longer.
+		if _, err := l.out.WriteAt(stampOf(nil, l.added), l.size); err != nil {
+			return errors.Join(err, out.Close())
+		}
 		_ = l.out.Close() // what it holds was read back by no one, and is in the file
 	}
 	l.out, l.size, l.added, l.marked = out, headerSize, next.start, next.start
@@ -338,8 +342,7 @@ func (l *Log) add(keys []Digest) error {
 	}
 	l.buf = l.buf[:0]
 	if now.Sub(l.marked) >= stampEvery {
-		l.buf = binary.LittleEndian.AppendUint64(l.buf, stamp)
-		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(l.added))
+		l.buf = stampOf(l.buf, l.added)
 		l.marked = now
 	}
 	l.added = now
@@ -353,6 +356,12 @@ func (l *Log) add(keys []Digest) error {
 	}
 	l.size += int64(n)
 	return nil
+}
+
+// stampOf appends the time until which what stands before it was touched.
+func stampOf(b []byte, t Time) []byte {
+	b = binary.LittleEndian.AppendUint64(b, stamp)
+	return binary.LittleEndian.AppendUint64(b, uint64(t))
 }
 
 // Cut lets a Visit from a later time on leave out what was touched until now, to the nanosecond. Without it what was touched within the
@@ -383,7 +392,7 @@ func (l *Log) Now() Time { return l.o.Now() }
 func (l *Log) Visit(from Time, fn func(Digest)) error {
 	l.mu.Lock()
 	files, since, broken := slices.Clone(l.files), l.since, l.out == nil
-	sizeOfLast := l.size
+	sizeOfLast, added := l.size, l.added
 	l.mu.Unlock()
 	if broken || from < since {
 		return fmt.Errorf("the history of touched blocks in %s does not reach back far enough", l.dir)
@@ -394,7 +403,9 @@ func (l *Log) Visit(from Time, fn func(Digest)) error {
 		}
 		limit := int64(-1)
 		if i == len(files)-1 {
-			limit = sizeOfLast
+			if limit = sizeOfLast; added < from {
+				break
+			}
 		}
 		if err := l.visit(f, limit, from, fn); err != nil {
 			return fmt.Errorf("read the history of touched blocks: %w", err)

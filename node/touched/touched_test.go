@@ -50,7 +50,7 @@ func TestWhatWasAddedIsVisited(t *testing.T) {
 	later := m.pass(2 * time.Second)
 	require.NoError(t, l.Add(4))
 	require.Equal(t, []Digest{1, 2, 3, 4}, touches(t, l, 1000))
-	require.Equal(t, []Digest{3, 4}, touches(t, l, later), "at its very start a file may belong to the time before")
+	require.Equal(t, []Digest{4}, touches(t, l, later))
 	require.Error(t, l.Visit(999, func(Digest) {}), "before the history")
 }
 
@@ -90,6 +90,19 @@ func TestTimesAreExactWithinASlice(t *testing.T) {
 	l = m.open(t, dir)
 	require.NoError(t, l.Add(5))
 	require.Equal(t, []Digest{1, 2, 3, 4, 5}, touches(t, l, 1000))
+}
+
+func TestAFileThatIsGoneOnWithSaysHowOldItIs(t *testing.T) {
+	m := &machine{now: 1000, boot: "a"}
+	dir := t.TempDir()
+	require.NoError(t, m.open(t, dir).Add(1))
+	m.pass(time.Second / 2)
+	l := m.open(t, dir)
+	later := m.pass(time.Hour)
+	require.Empty(t, touches(t, l, later), "nothing was added since")
+	require.NoError(t, l.Cut())
+	require.Empty(t, touches(t, l, later), "nor when the file has ended")
+	require.Equal(t, []Digest{1}, touches(t, l, 1000))
 }
 
 func TestItSurvivesTheProcess(t *testing.T) {
