@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/ipfs-cluster/ipfs-cluster/adder"
@@ -92,7 +93,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.api.SendResponse(w, http.StatusBadRequest, err, nil)
 		return
 	}
-	params, err := api.AddParamsFromQuery(r.URL.Query())
+	params, err := api.AddParamsFromQuery(withDefaults(r.URL.Query()))
 	if err != nil {
 		h.api.SendResponse(w, http.StatusBadRequest, err, nil)
 		return
@@ -138,16 +139,31 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.end(missing, code, err)
 }
 
-// answer writes ipfs-cluster's answer to an add: objects as they come, and
-// errors in a trailer; or an array or an error at the end. It holds back the
-// last object, which an add that fails does not get. If it fails before
-// there was another, which is always so for a CAR file, the status says so.
+// withDefaults has an add make CIDs of version 1, with raw leaves, unless it says otherwise:
+// what `ipfs-aws` tools and a gateway's subdomains use.
+func withDefaults(q url.Values) url.Values {
+	if q.Get("cid-version") == "" {
+		q.Set("cid-version", "1")
+	}
+	return q
+}
+
+// answer writes ipfs-cluster's answer to an add: objects as they come, or an array at the end. It
+// holds back the last object, which an add that fails does not get. If it fails before there was
+// another, which is always so for a CAR file, the status says so; otherwise the last line is an
+// object with the error, and the response breaks off, for clients and proxies that show no trailers.
 type answer struct {
 	w      http.ResponseWriter
 	stream bool
 	begun  bool
 	last   *added
 	all    []added
+}
+
+// failedLate is the last line of an add that fails after others were written.
+type failedLate struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"`
 }
 
 func newAnswer(w http.ResponseWriter, stream bool) *answer {
@@ -158,7 +174,7 @@ func newAnswer(w http.ResponseWriter, stream bool) *answer {
 	h.Set("Connection", "close")
 	if stream {
 		h.Set("X-Chunked-Output", "1")
-		h.Set("Trailer", "X-Stream-Error, "+MissingTrailer)
+		h.Set("Trailer", MissingTrailer)
 	}
 	return &answer{w: w, stream: stream}
 }
@@ -200,7 +216,9 @@ func (a *answer) end(missing []Missing, code int, err error) {
 	}
 	switch {
 	case err != nil && a.begun:
-		a.w.Header().Set("X-Stream-Error", strings.ReplaceAll(err.Error(), "\n", "; "))
+		a.write(failedLate{Error: strings.ReplaceAll(err.Error(), "\n", "; "), Code: code})
+		_ = http.NewResponseController(a.w).Flush() // the client has gone if it fails
+		panic(http.ErrAbortHandler)
 	case err != nil:
 		a.w.Header().Del("Trailer")
 		a.w.Header().Del("X-Chunked-Output")

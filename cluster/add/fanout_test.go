@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -323,9 +324,15 @@ func TestAnswers(t *testing.T) {
 	require.Equal(t, "task-2", w.Result().Trailer.Get(MissingTrailer))
 	w = answer(true, nil, nil)
 	require.NotContains(t, w.Body.String(), "missing")
-	w = answer(true, nil, errors.New("two\nlines"))
-	require.Equal(t, "two; lines", w.Result().Trailer.Get("X-Stream-Error"))
-	require.Contains(t, w.Body.String(), `"name":"f"`)
+	w = httptest.NewRecorder()
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		a := newAnswer(w, true)
+		for _, o := range objects {
+			a.add(o)
+		}
+		a.end(nil, code, errors.New("two\nlines"))
+	}, "what is not whole breaks off")
+	require.Regexp(t, `^\{"name":"f",[^\n]*\}\n\{"error":"two; lines","code":500\}\n$`, w.Body.String())
 	require.NotContains(t, w.Body.String(), `"name":"dir"`, "what failed has no last object")
 	w = answer(false, missing, nil)
 	require.Equal(t, 200, w.Code)

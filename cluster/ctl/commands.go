@@ -396,8 +396,8 @@ func (s *session) add() *cobra.Command {
 	f.BoolVarP(&a.params.Hidden, "hidden", "H", false, "include hidden files")
 	f.StringVar(&a.params.Chunker, "chunker", "size-262144", "size-N or rabin-MIN-AVG-MAX")
 	f.BoolVar(&a.params.RawLeaves, "raw-leaves", false, "raw blocks for leaves")
-	f.IntVar(&a.params.CidVersion, "cid-version", 0, "CID version; 1 implies --raw-leaves")
-	f.StringVar(&a.params.HashFun, "hash", "sha2-256", "hash function; another implies --cid-version=1")
+	f.IntVar(&a.params.CidVersion, "cid-version", 1, "CID version; 1 implies --raw-leaves")
+	f.StringVar(&a.params.HashFun, "hash", "sha2-256", "hash function")
 	f.BoolVar(&a.params.NoCopy, "nocopy", false, "add by URL, with the filestore; implies --raw-leaves")
 	return c
 }
@@ -410,9 +410,6 @@ func (s *session) addPaths(ctx context.Context, a addFlags, paths []string) erro
 	p := a.params
 	p.PinOptions = opts
 	p.Recursive, p.StreamChannels = a.recursive, !a.noStream
-	if p.HashFun != "sha2-256" {
-		p.CidVersion = 1
-	}
 	p.RawLeaves = p.RawLeaves || p.CidVersion > 0 || p.NoCopy
 	out := make(chan api.AddedOutput, 64)
 	done := make(chan error, 1)
@@ -420,6 +417,9 @@ func (s *session) addPaths(ctx context.Context, a addFlags, paths []string) erro
 	var all []api.AddedOutput
 	var last api.AddedOutput
 	for added := range out {
+		if !added.Cid.Defined() {
+			continue // the last line of an add that failed
+		}
 		last = added
 		switch {
 		case a.quieter:

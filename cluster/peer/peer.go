@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/ask"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/health"
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
@@ -108,7 +109,11 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	p.consensus = grouped
 	holds := add.NewHolds(client, keeps(grouped, id.ID))
 	p.receiver = add.Receive(h, client, holds, grouped.IsTrustedPeer)
-	apis, front, err := openREST(ctx, c.REST, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
+	asked := ask.Cluster{Min: c.Cluster.ReplicationFactorMin, Max: c.Cluster.ReplicationFactorMax}
+	for _, other := range s.Peers {
+		asked.Peers = append(asked.Peers, other.ID)
+	}
+	apis, front, err := openREST(ctx, c.REST, asked, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/ask"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/gate"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
@@ -53,7 +54,7 @@ func openGate(c common.Config, listeners []net.Listener, component *common.API, 
 
 // openREST starts the REST API's components, ipfs-cluster's and our own for
 // adds, and the gate in front of them.
-func openREST(ctx context.Context, cfg *rest.Config, adds add.Options) (apis []ipfscluster.API, g *gate.Gate, err error) {
+func openREST(ctx context.Context, cfg *rest.Config, asked ask.Cluster, adds add.Options) (apis []ipfscluster.API, g *gate.Gate, err error) {
 	listeners, err := listenAll("REST API", cfg.HTTPListenAddr)
 	if err != nil {
 		return nil, nil, err
@@ -80,6 +81,7 @@ func openREST(ctx context.Context, cfg *rest.Config, adds add.Options) (apis []i
 	g, err = openGate(cfg.Config, listeners, api.API, gate.Options{
 		Routes: map[string]string{"/add": addAddrs[0]},
 		Bodies: map[string]http.Handler{"/add": addBodies},
+		Check:  asked.Check,
 	})
 	return []ipfscluster.API{api, addAPI}, g, err
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -103,6 +104,7 @@ func tree(t *testing.T, count, low, high int, seed byte) string {
 type addedObject struct {
 	Name    string `json:"name"`
 	Cid     string `json:"cid"`
+	Error   string `json:"error"` // of an add that has failed
 	Missing []struct {
 		Name  string `json:"peername"`
 		Error string `json:"error"`
@@ -149,10 +151,10 @@ func (k *task) addWith(dir, parameters string) (addedObject, http.Header, error)
 		if err != nil {
 			return last, nil, err
 		}
+		if one.Error != "" {
+			return last, nil, errors.New(one.Error)
+		}
 		last = one
-	}
-	if said := res.Trailer.Get("X-Stream-Error"); said != "" {
-		return last, res.Trailer, fmt.Errorf("%s", said)
 	}
 	return last, res.Trailer, nil
 }

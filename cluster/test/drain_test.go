@@ -72,10 +72,10 @@ func (a *slowAdd) answer() (last addedObject, err error) {
 		if err != nil {
 			return last, err
 		}
+		if one.Error != "" {
+			return last, errors.New(one.Error)
+		}
 		last = one
-	}
-	if said := a.res.Trailer.Get("X-Stream-Error"); said != "" {
-		return last, errors.New(said)
 	}
 	return last, nil
 }

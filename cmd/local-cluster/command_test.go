@@ -125,10 +125,10 @@ func TestAddIsAcknowledgedOnlyWhenWhole(t *testing.T) {
 		answer func(http.ResponseWriter)
 		says   string
 	}{
-		"error in the trailer": {func(w http.ResponseWriter) {
-			w.Header().Set("Trailer", "X-Stream-Error")
-			_, _ = io.WriteString(w, `{"name":"f","cid":"root"}`)
-			w.Header().Set("X-Stream-Error", "disk full")
+		"error in the last line": {func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, `{"name":"f","cid":"root"}`+"\n"+`{"error":"disk full","code":500}`+"\n")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		}, "disk full"},
 		"broken off": {func(w http.ResponseWriter) {
 			_, _ = io.WriteString(w, `{"name":"f","cid":"root"}`)

@@ -31,6 +31,8 @@ type added struct {
 	Name string `json:"name"`
 	CID  string `json:"cid"`
 	Size uint64 `json:"size"` // bytes, with the DAG's own
+	// Error is set in the last line of an add that has failed.
+	Error string `json:"error,omitempty"`
 }
 
 // run streams the source and returns the root. each is called for every line
@@ -82,11 +84,11 @@ func (u *upload) run(ctx context.Context, each func(added)) (root added, err err
 		} else if err != nil {
 			return root, fmt.Errorf("the answer to the add broke off, so what was added may not be pinned: add it again (%w)", err)
 		}
+		if a.Error != "" {
+			return root, fmt.Errorf("the cluster could not add %s: %s", u.source, a.Error)
+		}
 		root = a
 		each(a)
-	}
-	if said := res.Trailer.Get("X-Stream-Error"); said != "" {
-		return root, fmt.Errorf("the cluster could not add %s: %s", u.source, said)
 	}
 	if root.CID == "" {
 		return root, fmt.Errorf("the cluster added nothing of %s: is it empty?", u.source)

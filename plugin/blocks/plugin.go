@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
 	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
+	"github.com/ipfs-aws/ipfs-aws/plugin/gateway"
 	"github.com/ipfs-aws/ipfs-aws/plugin/gc"
 	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
 )
@@ -27,21 +28,24 @@ func (fxPlugin) Init(*plugin.Environment) error { return nil }
 func (fxPlugin) Options(info core.FXNodeInfo) ([]fx.Option, error) {
 	// upstream: decorators
 	// upstream: pins-and-locks
-	return append(info.FXOptions, fx.Decorate(decorateBlocks), fx.Decorate(decorateRepo), fx.Decorate(gc.Locks), fx.Decorate(gc.Pinner)), nil
+	// upstream: exchange
+	u := newUnread()
+	return append(info.FXOptions, fx.Decorate(u.decorateBlocks), fx.Decorate(decorateRepo), fx.Decorate(gc.Locks), fx.Decorate(gc.Pinner),
+		fx.Decorate(gc.MFS), fx.Decorate(u.decorateExchange)), nil
 }
 
 // decorateBlocks puts the decorators around kubo's base blockstore, the innermost
 // first. The guard of gc is below the writes that adds carries out later: a block is
 // touched when it goes to the store.
-func decorateBlocks(base node.BaseBlocks, r repo.Repo) (node.BaseBlocks, error) {
+func (u *unread) decorateBlocks(base node.BaseBlocks, r repo.Repo) (node.BaseBlocks, error) {
 	guarded, err := gc.Blocks(base, r)
 	if err != nil {
 		return nil, err
 	}
-	return adds.Blocks(guarded), nil
+	return unreadBlocks{adds.Blocks(guarded), u}, nil
 }
 
 // decorateRepo does the same with the repo.
 func decorateRepo(base repo.Repo, lc fx.Lifecycle) (repo.Repo, error) {
-	return gc.Repo(adds.Repo(swap.Repo(base, lc)), lc)
+	return gc.Repo(gateway.Repo(adds.Repo(swap.Repo(base, lc))), lc)
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ipfs/boxo/mfs"
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	cmds "github.com/ipfs/go-ipfs-cmds"
@@ -29,6 +28,9 @@ func Extend(root *cmds.Command) {
 		{"files", "write"}, {"files", "cp"}, {"files", "mv"}, {"files", "mkdir"}, {"files", "rm"}, {"files", "flush"}, {"files", "chcid"},
 		{"files", "chmod"}, {"files", "touch"},
 	} {
+		if path[0] == "files" {
+			recordFirst(at(root, path...))
+		}
 		asOperation(at(root, path...))
 	}
 	flushAdded(at(root, "add"))
@@ -83,11 +85,15 @@ func flushAdded(c *cmds.Command) {
 		if _, linked := req.Options["to-files"].(string); err != nil || !linked {
 			return err
 		}
-		n, _, err := nodeOf(env)
+		n, s, err := nodeOf(env)
 		if err != nil {
 			return err
 		}
-		if _, err := mfs.FlushPath(req.Context, n.FilesRoot, "/"); err != nil {
+		root, err := n.FilesRoot.GetDirectory().GetNode()
+		if err == nil {
+			err = s.ds.record(req.Context, root.Cid())
+		}
+		if err != nil {
 			return fmt.Errorf("add: record the root of MFS: %w", err)
 		}
 		return nil

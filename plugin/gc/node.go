@@ -76,11 +76,15 @@ type state struct {
 	stall   time.Duration
 	base    blockstore.Blockstore // below the guard
 	life    context.Context       // ends when the node begins to close
-	ds      repo.Datastore
+	ds      publishing
 	end     context.CancelFunc
+	recorder
 }
 
 func (r guarded) Datastore() repo.Datastore { return r.ds }
+
+// Unwrap is the repo without its guard.
+func (r guarded) Unwrap() repo.Repo { return r.Repo }
 
 func stateOf(r repo.Repo) (*state, error) {
 	g, ok := r.(guarded)
@@ -124,14 +128,15 @@ func Repo(base repo.Repo, lc fx.Lifecycle) (repo.Repo, error) {
 	}
 	g.Use(log)
 	lc.Append(fx.Hook{OnStop: func(context.Context) error { return log.Close() }})
-	s.guard, s.ds = g, publishing{base.Datastore(), g}
+	s.guard, s.ds = g, publishing{base.Datastore(), g, &s.recorder}
 	return guarded{base, s}, nil
 }
 
-// publishing tells the guard of each root of MFS before it is recorded.
+// publishing records roots of MFS, and tells the guard of each before.
 type publishing struct {
 	repo.Datastore
-	guard *gc.Guard
+	guard    *gc.Guard
+	recorder *recorder
 }
 
 // What kubo looks for in its datastore by type assertion.
@@ -144,9 +149,11 @@ var (
 
 func (d publishing) Put(ctx context.Context, k datastore.Key, value []byte) error {
 	if k == node.FilesRootDatastoreKey {
-		if c, err := cid.Cast(value); err == nil {
-			d.guard.Published(c)
+		c, err := cid.Cast(value)
+		if err != nil {
+			return fmt.Errorf("record the root of MFS: %w", err)
 		}
+		return d.record(ctx, c)
 	}
 	return d.Datastore.Put(ctx, k, value)
 }
@@ -243,6 +250,8 @@ func Pinner(base pin.Pinner, r repo.Repo, dag format.DAGService, blocks blocksto
 // rootsWithin bounds the wait for MFS to say what its root is. An operation that waits for a block from the network may hold MFS.
 const rootsWithin = time.Minute
 
+var errRootsLate = fmt.Errorf("MFS does not say what its root is within %s: an `ipfs files` command waits, maybe for a block that no peer has; end it and try again", rootsWithin)
+
 // store is what there is to collect in a node.
 func store(n *core.IpfsNode, s *state) gc.Store {
 	st := gc.Store{Blocks: s.base, Pins: n.Pinning, Roots: func(ctx context.Context) ([]cid.Cid, error) { return roots(ctx, n) }}
@@ -295,6 +304,6 @@ func roots(ctx context.Context, n *core.IpfsNode) ([]cid.Cid, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-time.After(rootsWithin):
-		return nil, fmt.Errorf("MFS does not say what its root is within %s: an `ipfs files` command waits, maybe for a block that no peer has; end it and collect again", rootsWithin)
+		return nil, errRootsLate
 	}
 }

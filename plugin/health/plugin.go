@@ -17,6 +17,7 @@ import (
 	"github.com/ipfs/kubo/plugin/loader"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
+	"github.com/ipfs-aws/ipfs-aws/plugin/gateway"
 )
 
 // AddressEnv names the variable with the address to listen on, host:port. It
@@ -72,9 +73,9 @@ func (p *healthPlugin) Start(node *core.IpfsNode) error {
 	if p.address == "" {
 		return nil
 	}
-	cfg, err := node.Repo.Config()
+	gateways, err := gateway.Addresses(node)
 	if err != nil {
-		return fmt.Errorf("health: read config: %w", err)
+		return fmt.Errorf("health: %w", err)
 	}
 	l, err := net.Listen("tcp", p.address)
 	if err != nil {
@@ -85,7 +86,7 @@ func (p *healthPlugin) Start(node *core.IpfsNode) error {
 		{"repo", repoCheck(filepath.Join(p.repo, "datastore_spec"), os.Stat)},
 		{"blockstore", datastoreCheck(node.Repo.Datastore())},
 	}
-	if len(cfg.Addresses.Gateway) > 0 {
+	if len(gateways) > 0 {
 		// upstream: repo-files
 		checks = append(checks, check{"gateway", gatewayCheck(filepath.Join(p.repo, "gateway"))})
 	}

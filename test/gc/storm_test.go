@@ -115,10 +115,6 @@ type weather struct {
 	collected atomic.Int64
 	began     atomic.Pointer[time.Time]
 
-	// MFS of boxo may record an older root for a moment when two commands change it at once: a kill then, with or without
-	// collections, loses the later one. So here one command changes it at a time.
-	turn sync.Mutex
-
 	mu               sync.Mutex
 	pinned, unpinned map[string][]byte // content by root
 	mfs              map[string][]byte // content by path
@@ -290,8 +286,6 @@ func apiAddr(u string) string {
 
 // useMFS changes files in a folder of its own; what fails in the middle is not known any more.
 func (a *actor) useMFS() {
-	a.turn.Lock()
-	defer a.turn.Unlock()
 	c := a.client()
 	dir := fmt.Sprintf("/a%d", a.id)
 	if a.r.IntN(10) == 0 {

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -11,8 +12,11 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/ipfs-cluster/ipfs-cluster/api"
 )
 
 // RetryAfter is what a client that comes during a drain is told to wait. A load
@@ -38,6 +42,8 @@ type Options struct {
 	// it answers 204, the handler gets the request, and the component's header
 	// for the answer. Any other answer is the client's.
 	Bodies map[string]http.Handler
+	// Check, if not nil, returns what is wrong with a request; it is then answered with 400.
+	Check func(*http.Request) error
 	// Log receives what goes wrong between the gate and the component.
 	Log *log.Logger
 }
@@ -47,6 +53,7 @@ type Gate struct {
 	server *http.Server
 	proxy  *httputil.ReverseProxy
 	bodies map[string]http.Handler
+	check  func(*http.Request) error
 	served sync.WaitGroup
 
 	mu       sync.Mutex
@@ -57,7 +64,7 @@ type Gate struct {
 
 // Open serves the listeners and passes requests on to backend (host:port).
 func Open(listeners []net.Listener, backend string, opts Options) *Gate {
-	g := &Gate{empty: make(chan struct{}), bodies: opts.Bodies}
+	g := &Gate{empty: make(chan struct{}), bodies: opts.Bodies, check: opts.Check}
 	target := &url.URL{Scheme: "http", Host: backend}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -115,13 +122,16 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.enter() {
 		w.Header().Set("Retry-After", strconv.Itoa(int(RetryAfter.Seconds())))
-		w.Header().Set("Connection", "close")
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintf(w, `{"code":%d,"message":"this peer is shutting down; try again"}`+"\n", http.StatusServiceUnavailable)
+		refuse(w, http.StatusServiceUnavailable, "this peer is shutting down; try again")
 		return
 	}
 	defer g.leave()
+	if g.check != nil {
+		if err := g.check(r); err != nil {
+			refuse(w, http.StatusBadRequest, strings.ReplaceAll(err.Error(), "\n", "; "))
+			return
+		}
+	}
 	// HTTP/1 servers otherwise stop reading the request when they answer. Only
 	// HTTP/2 cannot be told so, and does not need to be.
 	_ = http.NewResponseController(w).EnableFullDuplex()
@@ -130,6 +140,14 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.proxy.ServeHTTP(w, r)
+}
+
+// refuse answers as the components do. The body is not read, so the connection cannot be used again.
+func refuse(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(api.Error{Code: status, Message: message}) // the client has gone if it fails
 }
 
 // serveBody lets h serve a request if the component would.

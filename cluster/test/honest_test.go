@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMistakesOfAClientAreSaid: 400 and a sentence, before anything is done.
+func TestMistakesOfAClientAreSaid(t *testing.T) {
+	k := tasks(t, options{names: []string{"task-1"}})[0]
+	k.start()
+	awaitAll(t, []*task{k})
+	content := []byte("content")
+	for query, says := range map[string]string{
+		"mode=bogus":                          "use recursive or direct",
+		"replication=9":                       "the cluster has 1 peers",
+		"replication-min=3&replication-max=2": "more than",
+		"expire-at=2001-01-01T00:00:00Z":      "is over",
+		"user-allocations=bogus":              "not a peer ID",
+		"chunker=bogus":                       "chunker",
+		"hash=bogus":                          "sha2-256",
+		"format=bogus":                        "format",
+		"layout=bogus":                        "layout",
+		"progress=bogus":                      "progress",
+	} {
+		for _, stream := range []string{"true", "false"} {
+			_, code, err := k.addPart(content, query+"&stream-channels="+stream)
+			require.Equal(t, http.StatusBadRequest, code, "%s: %v", query, err)
+			require.ErrorContains(t, err, says, query)
+		}
+		if strings.HasPrefix(query, "mode") || strings.HasPrefix(query, "repl") || strings.HasPrefix(query, "exp") || strings.HasPrefix(query, "user") {
+			code, body, err := k.request(http.MethodPost, "/pins/bafkqaaa?"+query)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusBadRequest, code, "%s: %s", query, body)
+			require.Contains(t, string(body), says)
+		}
+	}
+	for _, path := range []string{"/pins/bogus", "/pins/ipfs/bogus"} {
+		code, body, err := k.request(http.MethodPost, path)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusBadRequest, code, "%s: %s", path, body)
+	}
+	for name, car := range map[string]string{"no CAR": "text", "empty": ""} {
+		_, code, err := k.addPart([]byte(car), "format=car&stream-channels=true")
+		require.Equal(t, http.StatusBadRequest, code, "%s: %v", name, err)
+	}
+	pins, err := k.pinset()
+	require.NoError(t, err)
+	require.Empty(t, pins)
+
+	// What the door makes of content unless it is told otherwise.
+	for query, begins := range map[string]string{"": "bafk", "?cid-version=0": "Qm"} {
+		var body strings.Builder
+		form := multipart.NewWriter(&body)
+		part, err := form.CreateFormFile("file", "f")
+		require.NoError(t, err)
+		_, err = part.Write(content)
+		require.NoError(t, err)
+		require.NoError(t, form.Close())
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, k.api+"/add"+query, strings.NewReader(body.String()))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", form.FormDataContentType())
+		req.SetBasicAuth(user, password)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		var one addedObject
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&one))
+		require.NoError(t, res.Body.Close())
+		require.True(t, strings.HasPrefix(one.Cid, begins), "%q: %s", query, one.Cid)
+	}
+}
+
+// TestAnAddThatFailsLateBreaksOff: its node dies when the first file was reported.
+func TestAnAddThatFailsLateBreaksOff(t *testing.T) {
+	k := tasks(t, options{names: []string{"task-1"}})[0]
+	k.start()
+	awaitAll(t, []*task{k})
+	r, w := io.Pipe()
+	form := multipart.NewWriter(w)
+	reported := make(chan struct{})
+	go func() {
+		err := func() error {
+			for i := range 3 {
+				part, err := form.CreateFormFile("file", fmt.Sprintf("f%d", i))
+				if err != nil {
+					return err
+				}
+				if i == 2 { // the first has been reported, as one is held back
+					<-reported
+				}
+				if _, err := part.Write([]byte(strings.Repeat("x", 1000+i))); err != nil {
+					return err
+				}
+			}
+			return form.Close()
+		}()
+		w.CloseWithError(err)
+	}()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, k.api+"/add?wrap-with-directory=true&stream-channels=true", r)
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", form.FormDataContentType())
+	req.SetBasicAuth(user, password)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	dec := json.NewDecoder(res.Body)
+	var first, last addedObject
+	require.NoError(t, dec.Decode(&first))
+	require.Equal(t, "f0", first.Name)
+	k.node.kill()
+	close(reported)
+	var broken error
+	for {
+		var one addedObject
+		if broken = dec.Decode(&one); broken != nil {
+			break
+		}
+		last = one
+	}
+	require.NotErrorIs(t, broken, io.EOF, "the answer looks whole")
+	require.NotEmpty(t, last.Error)
+	require.Empty(t, last.Cid)
+	t.Logf("%s; then %s", last.Error, broken)
+}
