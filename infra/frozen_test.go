@@ -287,7 +287,7 @@ func TestParametersReplaceNothing(t *testing.T) {
 	known := kinds(t)
 	samples := map[string]string{
 		"NodeImage": "other:2", "ClusterImage": "other:2", "ApiDomain": "a.example.org", "GatewayDomain": "g.example.org", "CertificateArn": "arn:aws:acm:us-east-1:1:certificate/a",
-		"ApiWebAclArn": "arn:aws:wafv2:us-east-1:1:a", "GatewayWebAclArn": "arn:aws:wafv2:us-east-1:1:b", "AlarmEmail": "me@example.org", "PrefixList": "pl-1",
+		"ApiWebAclArn": "arn:aws:wafv2:us-east-1:1:a", "GatewayWebAclArn": "arn:aws:wafv2:us-east-1:1:b", "AlarmEmail": "me@example.org", "PrefixList": "pl-1", "StorageMax": "2TiB",
 		"Vpc": "vpc-1", "VpcAddresses": "10.9.0.0/16",
 	}
 	where := func(p string) bool {

@@ -355,6 +355,27 @@ func TestExistingStorage(t *testing.T) {
 	}
 }
 
+// A node forgets what no pin needs: gc is on, with a limit in bytes that the user may choose, and a gateway
+// that serves only what is here. Commands run with the same settings (TestHands).
+func TestStorageIsBounded(t *testing.T) {
+	each(t, func(t *testing.T, _ string, l template.Launch) {
+		must(t, "default", l.Parameters["GatewayNoFetch"].Default, "true")
+		for _, max := range []string{storageMax, "2TiB"} {
+			l.Values["StorageMax"] = max
+			for _, id := range tasks(l) {
+				e := env(at(get(t, l, id), "ContainerDefinitions", 0))
+				must(t, id, e["IPFS_GC"]+" "+e["IPFS_STORAGE_MAX"]+" "+e["IPFS_CONFIG_Gateway_NoFetch"], "on "+max+" true")
+			}
+		}
+		accepted := regexp.MustCompile(l.Parameters["StorageMax"].AllowedPattern)
+		for value, ok := range map[string]bool{storageMax: true, "2TB": true, "0GB": false, "500": false, "": false, "1PB": false} {
+			if accepted.MatchString(value) != ok {
+				t.Errorf("StorageMax=%s: accepted is %v", value, !ok)
+			}
+		}
+	})
+}
+
 // The cache fits on the disk, with room for image and index; the default is free.
 func TestCacheFitsTheDisk(t *testing.T) {
 	each(t, func(t *testing.T, _ string, l template.Launch) {

@@ -158,6 +158,13 @@ func nodeSettings(o Options, s storage, n Named) object {
 		"IPFS_WAIT_REPO_LOCK":         "5m",
 		"IPFS_LOGGING_FMT":            "json", // CloudWatch Logs Insights finds the fields
 		"IPFS_CONFIG_Gateway_NoFetch": ref("GatewayNoFetch"),
+		// Without a limit gc would run once a day, and the sidecar's free space would be that of 1 PB.
+		"IPFS_GC":          "on",
+		"IPFS_STORAGE_MAX": ref("StorageMax"),
+		// The gateway's domain is no website: without this, each request asks the DNS for a link of it.
+		"IPFS_CONFIG_Gateway_NoDNSLink": "true",
+		// A TiB has 4 million blocks of 256 KiB. The DHT is told of pins, not of each block.
+		"IPFS_CONFIG_Provide_Strategy": "roots",
 	}
 	if o.Private { // where there is no QUIC
 		env["IPFS_CONFIG_Addresses_Swarm"] = "/ip4/0.0.0.0/tcp/4001"

@@ -45,6 +45,19 @@ var caches = []int{smallDisk, 30, 80, 180} // GiB
 
 func diskOf(cache int) int { return cache + freeDisk - smallDisk }
 
+// storageMax is the default of what a node may hold. What no pin needs costs money until 90 % of it are
+// used: up to $72 a month and node on EFS One Zone, if everything were unpinned. A collection reads what
+// is pinned, so the limit should be above that.
+const (
+	storageMax   = "500GiB"
+	storageMaxGB = 500 // AWS bills storage by the GB of 2^30 bytes
+)
+
+// storedPrice is USD for a GB-month of blocks.
+func storedPrice(o Options) float64 {
+	return prices.Of(map[string]string{OneZone: "efs.onezone.gb-month", Standard: "efs.standard.gb-month", S3: "s3.gb-month"}[o.Storage])
+}
+
 func newParameters(stack awscdk.Stack, o Options) *parameters {
 	p := &parameters{stack: stack, conditions: map[string]awscdk.CfnCondition{}, labels: object{}}
 	const webACL = "^$|^arn:aws[a-z-]*:wafv2:us-east-1:.+$"
@@ -78,6 +91,8 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 	p.oneOf("TaskSize", "Size of a task", "small", fmt.Sprintf("Of each of the %d tasks, a month: %s.", 3*o.Nodes, strings.Join(costs, "; ")), names...)
 	p.number("TasksPerNode", "Run the nodes", 1, 0, 1, "0 stops all nodes, for a restore or to save money; nothing is lost.")
 	p.oneOf("Copies", "Copies of a pin", "all", "On how many nodes a pin is kept, unless it says otherwise; storage is paid for each. Zones differ.", "all", "1", "2", "3")
+	p.add("StorageMax", "Storage of a node", "String", storageMax, "What a node may hold, pinned or not. From 90 % on it removes what no pin needs and no one has touched for an hour. No quota: pins beyond it are kept. "+
+		fmt.Sprintf("Full, a month and node: %s costs $%.0f.", storageMax, storageMaxGB*storedPrice(o)), awscdk.CfnParameterProps{AllowedPattern: jsii.String("^[1-9][0-9]*(GB|GiB|TB|TiB)$")})
 	p.oneOf("GatewayNoFetch", "Gateway serves own content only", "true", "true: the gateway serves only what its node has, so that strangers fill neither disk nor bill. false: it fetches what anyone asks for and keeps it.", "true", "false")
 	var disks, diskCosts []string
 	for _, c := range caches {

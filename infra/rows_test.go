@@ -449,7 +449,7 @@ func TestReleased(t *testing.T) {
 				t.Errorf("%s: parameter %s does not say what it is, or what it takes", name, id)
 			}
 		}
-		for _, id := range []string{"TaskSize", "CacheSize", "EfsThroughput", "EfsProvisionedMiBps", "EfsBackups", "GatewayWebAclArn", "ApiWebAclArn", "LogDays"} {
+		for _, id := range []string{"TaskSize", "StorageMax", "CacheSize", "EfsThroughput", "EfsProvisionedMiBps", "EfsBackups", "GatewayWebAclArn", "ApiWebAclArn", "LogDays"} {
 			if !strings.Contains(l.Parameters[id].Description, "$") {
 				t.Errorf("%s: %s moves the bill and does not say how far", name, id)
 			}

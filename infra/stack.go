@@ -4,7 +4,9 @@
 //
 // One file per concern: config (options) and parameters, network, storage, node,
 // edge, observe. Nothing in it looks at an account: a template is made offline,
-// needs no bootstrap, carries no asset, and fits into a launch as it is.
+// carries no asset, and is the same for every account. All but guard.json are
+// larger than the 51,200 bytes that a request takes, so CloudFormation reads them
+// from a bucket; `cdk deploy` wants a bootstrapped account for that.
 //
 // The packages below it know nothing of the CDK and read the templates only:
 // template, compose, costs, prices.
@@ -13,6 +15,8 @@ package infra
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -44,17 +48,20 @@ func NewApp(outdir string, validate bool) awscdk.App {
 	return app
 }
 
-// Quietly starts the program again without the validation that the CDK does by itself: it tries every
-// combination of conditions, does not end with those of these templates, and its switch is read
-// before main is. Those who want it have cfn-lint, which TestLint runs.
+// Quietly starts the program again without the validation that the CDK does by itself. That tries
+// every combination of conditions, and does not end with the fourteen of these templates. The CDK
+// runs in Node, which gets the environment that this process was started with: setting the variable
+// here is too late. The CDK compares the value with the text "false", so nothing else will do, not
+// even "false " with a blank. TestLint runs cfn-lint in its place.
 func Quietly() {
-	const off = "CDK_VALIDATION"
-	if os.Getenv(off) != "" {
+	const variable, off = "CDK_VALIDATION", "false"
+	if os.Getenv(variable) == off {
 		return
 	}
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, variable+"=") })
 	self, err := os.Executable()
 	if err == nil {
-		err = syscall.Exec(self, os.Args, append(os.Environ(), off+"=false"))
+		err = syscall.Exec(self, os.Args, append(env, variable+"="+off))
 	}
 	panic(fmt.Sprintf("start %s again: %v", self, err))
 }

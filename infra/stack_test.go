@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +27,25 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	jsii.Close()
 	os.Exit(code)
+}
+
+// Whatever CDK_VALIDATION was, this program runs with the one value that the CDK knows. With any other
+// the tests that synthesize do not end.
+func TestQuietly(t *testing.T) {
+	const inner = "CDK_VALIDATION_SAY"
+	if os.Getenv(inner) != "" {
+		fmt.Printf("it is %q\n", os.Getenv("CDK_VALIDATION"))
+		return
+	}
+	must(t, "here", os.Getenv("CDK_VALIDATION"), "false")
+	for _, before := range []string{"", "false", "false ", "true"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestQuietly$")
+		cmd.Env = append(os.Environ(), inner+"=1", "CDK_VALIDATION="+before)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), `it is "false"`) {
+			t.Errorf("%q stays: %v\n%s", before, err, out)
+		}
+	}
 }
 
 // variants are what is looked at: the released templates, and what else options
