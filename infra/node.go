@@ -173,7 +173,7 @@ func nodeSettings(o Options, s storage, n Named) object {
 		env["IPFS_BLOCKSTORE"] = "s3"
 		env["IPFS_S3_BUCKET"] = s.blocks()
 		env["IPFS_S3_PREFIX"] = n.Name
-		// The journal stays in the repo, on EFS. Index and cache are made anew.
+		// The journal stays in the repo, on EFS. Index and cache can be made again.
 		env["IPFS_S3_INDEX_PATH"] = cachePath + "/index"
 		env["IPFS_S3_CACHE_PATH"] = cachePath + "/blocks"
 		env["IPFS_S3_CACHE_SIZE"] = ref("CacheSize")

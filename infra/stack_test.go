@@ -18,7 +18,7 @@ import (
 	"github.com/cdklabs/cdk-nag-go/cdknag/v2"
 )
 
-var update = flag.Bool("update", false, "write the released templates and the snapshots anew")
+var update = flag.Bool("update", false, "rewrite the released templates and the snapshots")
 
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -10,7 +10,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/infra/template"
 )
 
-var update = flag.Bool("update", false, "write the table in the README anew")
+var update = flag.Bool("update", false, "rewrite the table in the README")
 
 const begin, end = "<!-- costs: made by go test ./costs -update -->\n", "<!-- end of costs -->\n"
 
