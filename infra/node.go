@@ -80,7 +80,7 @@ func service(stack awscdk.Stack, o Options, p *parameters, n Named, net net, bef
 }
 
 func taskDefinition(stack awscdk.Stack, o Options, p *parameters, s storage, n Named) {
-	node := container(nodeContainer, "ipfs-aws", "Node", nodeSettings(o, s, n), secretsOf(o, p, nodeContainer))
+	node := container(nodeContainer, "ipfs-aws", "Node", nodeSettings(o, p, s, n), secretsOf(o, p, nodeContainer))
 	node["MountPoints"] = list{mount("repo", repoPath), mount("cache", cachePath)}
 	node["PortMappings"] = list{tcp(gatewayPort), tcp(swarmPort)}
 	if !o.Private {
@@ -97,7 +97,7 @@ func taskDefinition(stack awscdk.Stack, o Options, p *parameters, s storage, n N
 // node's storage, role and settings while the node is stopped. The node's own task will not do for that,
 // since its sidecar waits for a node that answers.
 func hands(stack awscdk.Stack, o Options, p *parameters, s storage, n Named) {
-	node := container(nodeContainer, "ipfs-aws", "Node", nodeSettings(o, s, n), secretsOf(o, p, nodeContainer))
+	node := container(nodeContainer, "ipfs-aws", "Node", nodeSettings(o, p, s, n), secretsOf(o, p, nodeContainer))
 	node["MountPoints"] = list{mount("repo", repoPath), mount("cache", cachePath)}
 	sidecar := container(clusterContainer, "cluster-aws", "Cluster", clusterSettings(p, n), secretsOf(o, p, clusterContainer))
 	sidecar["MountPoints"] = list{mount("pinset", pinsetPath)}
@@ -152,7 +152,7 @@ func container(name, program, kind string, settings object, secrets list) object
 }
 
 // nodeSettings are docs/settings.md's.
-func nodeSettings(o Options, s storage, n Named) object {
+func nodeSettings(o Options, p *parameters, s storage, n Named) object {
 	env := object{
 		"IPFS_HEALTH_ADDRESS":         "0.0.0.0:" + strconv.Itoa(nodeHealthPort),
 		"IPFS_WAIT_REPO_LOCK":         "5m",
@@ -161,8 +161,8 @@ func nodeSettings(o Options, s storage, n Named) object {
 		// Without a limit gc would run once a day, and the sidecar's free space would be that of 1 PB.
 		"IPFS_GC":          "on",
 		"IPFS_STORAGE_MAX": ref("StorageMax"),
-		// The gateway's domain is no website: without this, each request asks the DNS for a link of it.
-		"IPFS_CONFIG_Gateway_NoDNSLink": "true",
+		// CloudFront's own domain has no DNSLink: without this, each request would ask the DNS for one.
+		"IPFS_CONFIG_Gateway_NoDNSLink": choose(p.given("CertificateArn", ""), "false", "true"),
 		// A TiB has 4 million blocks of 256 KiB. The DHT is told of pins, not of each block.
 		"IPFS_CONFIG_Provide_Strategy": "roots",
 	}
