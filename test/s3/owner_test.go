@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
@@ -115,7 +116,7 @@ func TestOneWriterPerPrefix(t *testing.T) {
 	require.NoError(t, err)
 	epoch := second.stat().Owner.Epoch
 
-	require.NoError(t, second.Cmd.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, proc.Stop(second.Cmd.Process.Pid))
 	third.takesOver()
 	require.Greater(t, third.stat().Owner.Epoch, epoch)
 	c, err := third.upload(third.API, 3, true)

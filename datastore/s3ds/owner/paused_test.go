@@ -99,7 +99,7 @@ func TestProcessThatWakesUpLate(t *testing.T) {
 	says("acquired")
 	ask()
 	says("holds")
-	require.NoError(t, child.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, proc.Stop(child.Process.Pid))
 
 	b, err := openBucket(server.URL, name)
 	require.NoError(t, err)
