@@ -25,22 +25,26 @@ const (
 type Options struct {
 	Storage       string
 	X86           bool
-	Nodes         int    // per zone
-	Egress        string // public or nat
-	Private       bool   // a swarm of its own, with a key
-	Zones         [3]int // (default) which of the region's zones
-	Throughput    string // (default) of EFS
-	MiBps         int    // (default) of provisioned throughput
-	GatewayDomain string // (default)
-	APIDomain     string // (default)
-	Certificate   string // (default) for both domains
+	Nodes         int       // per zone
+	Egress        string    // public or nat
+	Existing      bool      // the network: a VPC and subnets that the user has, or one of the stack's own
+	Private       bool      // a swarm of its own, with a key
+	Zones         [3]string // (default) names, such as us-east-1a; empty: asked at launch
+	Throughput    string    // (default) of EFS
+	MiBps         int       // (default) of provisioned throughput
+	GatewayDomain string    // (default)
+	APIDomain     string    // (default)
+	Certificate   string    // (default) for both domains
+	NodeImage     string    // (default)
+	ClusterImage  string    // (default)
 }
 
 // keys are the names of the options, as in `storage=s3` and `cdk -c storage=s3`.
-var keys = []string{"storage", "cpu", "nodes", "egress", "private", "zones", "throughput", "mibps", "gateway-domain", "api-domain", "certificate"}
+var keys = []string{"storage", "cpu", "nodes", "egress", "network", "private", "zones", "throughput", "mibps", "gateway-domain", "api-domain", "certificate", "node-image", "cluster-image"}
 
 var (
 	domainName  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
+	zoneName    = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+[a-z]$`)
 	certificate = regexp.MustCompile(`^arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/[0-9a-f-]+$`)
 )
 
@@ -48,7 +52,7 @@ var (
 // -c), then words of the form key=value. All that is wrong is one error of one
 // line.
 func Parse(context func(key string) string, words []string) (Options, error) {
-	o := Options{Storage: OneZone, Nodes: 1, Egress: "public", Zones: [3]int{0, 1, 2}}
+	o := Options{Storage: OneZone, Nodes: 1, Egress: "public"}
 	values := map[string]string{}
 	if context != nil {
 		for _, k := range keys {
@@ -88,20 +92,22 @@ func Parse(context func(key string) string, words []string) (Options, error) {
 		}
 		*target = n
 	}
-	cpu, private := "arm64", "false"
+	cpu, private, network := "arm64", "false", "own"
 	oneOf("storage", &o.Storage, OneZone, Standard, S3)
 	// With S3 too, where there are only journals: 1 MiB/s comes in whatever the size,
 	// that is 2.6 TiB a month and node.
 	o.Throughput = "bursting"
 	oneOf("cpu", &cpu, "arm64", "x86")
 	oneOf("egress", &o.Egress, "public", "nat")
+	oneOf("network", &network, "own", "existing")
 	oneOf("private", &private, "true", "false")
 	oneOf("throughput", &o.Throughput, "bursting", "elastic", "provisioned")
 	number("nodes", &o.Nodes, 1, 5)
 	number("mibps", &o.MiBps, 1, 1024)
-	o.X86, o.Private = cpu == "x86", private == "true"
+	o.X86, o.Private, o.Existing = cpu == "x86", private == "true", network == "existing"
 	o.zones(values, bad)
 	o.GatewayDomain, o.APIDomain, o.Certificate = values["gateway-domain"], values["api-domain"], values["certificate"]
+	o.NodeImage, o.ClusterImage = values["node-image"], values["cluster-image"]
 
 	for key, v := range map[string]string{"gateway-domain": o.GatewayDomain, "api-domain": o.APIDomain} {
 		if v != "" && !domainName.MatchString(v) {
@@ -111,15 +117,8 @@ func Parse(context func(key string) string, words []string) (Options, error) {
 	if o.Certificate != "" && !certificate.MatchString(o.Certificate) {
 		bad("certificate", "must be the ARN of an ACM certificate in us-east-1, where CloudFront takes them from")
 	}
-	switch {
-	case o.GatewayDomain+o.APIDomain != "" && o.Certificate == "":
-		wrong = append(wrong, "a domain needs a certificate: add certificate=ARN, of an ACM certificate in us-east-1 that covers it")
-	case o.GatewayDomain+o.APIDomain == "" && o.Certificate != "":
-		bad("certificate", "no domain to go with it: add gateway-domain or api-domain")
-	case (o.GatewayDomain == "") != (o.APIDomain == ""):
-		wrong = append(wrong, "gateway-domain and api-domain go together: each distribution has its own")
-	case o.GatewayDomain != "" && o.GatewayDomain == o.APIDomain:
-		bad("api-domain", "must differ from gateway-domain, since each has a distribution of its own")
+	if !domainsGoTogether(o.GatewayDomain, o.APIDomain, o.Certificate) {
+		wrong = append(wrong, domainsAndCertificate)
 	}
 	switch {
 	case o.Throughput == "provisioned" && o.MiBps == 0:
@@ -142,20 +141,27 @@ func (o *Options) zones(values map[string]string, bad func(key, want string)) {
 	parts := strings.Split(v, ",")
 	ok := len(parts) == 3
 	for i := 0; ok && i < 3; i++ {
-		n, err := strconv.Atoi(parts[i])
-		ok = err == nil && n >= 0 && n <= maxZone
-		o.Zones[i] = n
+		ok = zoneName.MatchString(parts[i])
+		o.Zones[i] = parts[i]
 	}
 	switch {
 	case !ok:
-		bad("zones", fmt.Sprintf("must be three numbers from 0 to %d, such as 0,1,2", maxZone))
+		bad("zones", "must be three names of zones, such as us-east-1a,us-east-1b,us-east-1d")
 	case o.Zones[0] == o.Zones[1] || o.Zones[1] == o.Zones[2] || o.Zones[0] == o.Zones[2]:
 		bad("zones", "two are equal: each zone has its own subnets, storage and tasks")
 	}
 }
 
-// maxZone is the highest index of a zone: us-east-1 has six.
-const maxZone = 5
+// domainsAndCertificate is what Parse and the template's own rule say.
+const domainsAndCertificate = "GatewayDomain, ApiDomain and CertificateArn go together: give all three, with two different domains that the certificate covers, or none."
+
+// domainsGoTogether is the template's rule DomainsAndCertificate; TestDomainsTwice holds both against each other.
+func domainsGoTogether(gateway, api, certificate string) bool {
+	if certificate == "" {
+		return gateway == "" && api == ""
+	}
+	return gateway != "" && api != "" && gateway != api
+}
 
 // Named is one node: a task of its own, in one zone.
 type Named struct {

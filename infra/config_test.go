@@ -7,16 +7,16 @@ import (
 
 func TestOptions(t *testing.T) {
 	for words, says := range map[string]string{
-		"": "", "storage=s3 cpu=x86 nodes=2 egress=nat private=true zones=0,2,5": "",
-		"throughput=provisioned mibps=100": "",
-		"storage=tape":                     "storage=tape: must be onezone or standard or s3",
-		"throughput=provisioned":           "throughput=provisioned: provisioned needs mibps=N, the MiB/s to pay for",
-		"mibps=5":                          "mibps=5: only throughput=provisioned has a number",
-		"zones=0,1,1":                      "zones=0,1,1: two are equal: each zone has its own subnets, storage and tasks",
-		"zones=0,1":                        "zones=0,1: must be three numbers from 0 to 5, such as 0,1,2",
-		"nodes=0":                          "nodes=0: must be a number from 1 to 5",
-		"colour=red":                       "colour=red: no option; there are " + strings.Join(keys, ", ") + ", each as key=value",
-		"gateway-domain=a.example.org api-domain=b.example.org":                                                               "a domain needs a certificate: add certificate=ARN, of an ACM certificate in us-east-1 that covers it",
+		"": "", "storage=s3 cpu=x86 nodes=2 egress=nat private=true network=existing zones=us-east-1a,us-east-1c,us-east-1f": "",
+		"throughput=provisioned mibps=100":       "",
+		"storage=tape":                           "storage=tape: must be onezone or standard or s3",
+		"throughput=provisioned":                 "throughput=provisioned: provisioned needs mibps=N, the MiB/s to pay for",
+		"mibps=5":                                "mibps=5: only throughput=provisioned has a number",
+		"zones=us-east-1a,us-east-1b,us-east-1b": "zones=us-east-1a,us-east-1b,us-east-1b: two are equal: each zone has its own subnets, storage and tasks",
+		"zones=0,1,2":                            "zones=0,1,2: must be three names of zones, such as us-east-1a,us-east-1b,us-east-1d",
+		"nodes=0":                                "nodes=0: must be a number from 1 to 5",
+		"colour=red":                             "colour=red: no option; there are " + strings.Join(keys, ", ") + ", each as key=value",
+		"gateway-domain=a.example.org api-domain=b.example.org":                                                               domainsAndCertificate,
 		"certificate=arn:aws:acm:eu-west-1:123456789012:certificate/0a gateway-domain=a.example.org api-domain=b.example.org": "certificate=arn:aws:acm:eu-west-1:123456789012:certificate/0a: must be the ARN of an ACM certificate in us-east-1, where CloudFront takes them from",
 		"storage=tape nodes=x": "nodes=x: must be a number from 1 to 5; storage=tape: must be onezone or standard or s3",
 	} {

@@ -2,10 +2,12 @@ package infra
 
 import (
 	_ "embed"
+	"fmt"
 	"regexp"
 	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
 )
 
 // door is one of the two ways in.
@@ -14,16 +16,17 @@ type door struct {
 	listen, port, health   int // of the balancer, of the container, of its health
 	container              string
 	behavior, distribution object
+	made                   awscdk.CfnCondition // nil: always
 }
 
 // newEdge makes the balancer and, for each door, a listener, a target group, a
 // VPC origin and a distribution.
-func newEdge(stack awscdk.Stack, p *parameters) []door {
+func newEdge(stack awscdk.Stack, p *parameters, n net) []door {
 	resource(stack, "Balancer", "AWS::ElasticLoadBalancingV2::LoadBalancer", object{
 		"Type": "application", "Scheme": "internal", "SecurityGroups": list{ref("BalancerGroup")},
-		"Subnets": list{ref("PrivateA"), ref("PrivateB"), ref("PrivateC")},
+		"Subnets": list{n.inner[0], n.inner[1], n.inner[2]},
 		"LoadBalancerAttributes": list{
-			object{"Key": "idle_timeout.timeout_seconds", "Value": "120"}, // above what CloudFront waits
+			object{"Key": "idle_timeout.timeout_seconds", "Value": "150"}, // above what CloudFront waits
 			object{"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
 		},
 	})
@@ -31,7 +34,7 @@ func newEdge(stack awscdk.Stack, p *parameters) []door {
 		{id: "Gateway", what: "gateway", listen: edgeGatewayPort, port: gatewayPort, health: nodeHealthPort, container: nodeContainer,
 			behavior: gatewayBehavior(stack),
 			// What is not found now may be a second later.
-			distribution: object{"CustomErrorResponses": list{forget(404), forget(504)}}},
+			distribution: object{"CustomErrorResponses": list{forget(404), forget(504)}, "WebACLId": ref("GatewayWebAclArn")}},
 		{id: "Api", what: "REST API", listen: edgeAPIPort, port: apiPort, health: clusterHealthPort, container: clusterContainer,
 			// HTTPS only: who is redirected has sent the password in the clear already.
 			behavior: object{
@@ -40,14 +43,37 @@ func newEdge(stack awscdk.Stack, p *parameters) []door {
 			},
 			distribution: object{"WebACLId": ref("ApiWebAclArn")}},
 	}
-	for _, d := range doors {
-		behind(stack, d)
-		distribution(stack, p, d)
+	pinning := pinningDoor(stack, p)
+	doors[1].distribution["CacheBehaviors"] = choose(pinning.made, list{pinning.behavior}, nil)
+	for _, d := range append(doors, pinning) {
+		behind(stack, d, n)
 	}
+	distribution(stack, p, doors[0])
+	distribution(stack, p, doors[1], pinning)
 	output(stack, "GatewayUrl", "Where consumers read: /ipfs/CID", sub("https://${GatewayDistribution.DomainName}"))
 	output(stack, "ApiUrl", "Where administrators pin", sub("https://${ApiDistribution.DomainName}"))
+	url := awscdk.NewCfnOutput(stack, jsii.String("PinningUrl"), &awscdk.CfnOutputProps{
+		Description: jsii.String("Of the pinning service API"), Value: awscdk.Token_AsString(sub("https://${ApiDistribution.DomainName}/psa"), nil)})
+	url.SetCondition(pinning.made)
 	output(stack, "AdminPasswordArn", "The secret with the password of user admin", ref("AdminPassword"))
 	return doors
+}
+
+// pinningDoor is a path of the API's distribution, since clients of the pinning service API ask for
+// /pins, which the REST API has too. It is made on request.
+func pinningDoor(stack awscdk.Stack, p *parameters) door {
+	on := p.when("HasPinningApi", equal("PinningApi", "on"))
+	only(on, resource(stack, "PinningPath", "AWS::CloudFront::Function", object{
+		"Name": sub("${AWS::StackName}-${AWS::Region}-psa"), "AutoPublish": true, "FunctionCode": comments.ReplaceAllString(pinningFunction, ""),
+		"FunctionConfig": object{"Comment": "The path of the pinning service API", "Runtime": "cloudfront-js-2.0"},
+	}))
+	return door{id: "Pinning", what: "pinning service API", listen: edgePinningPort, port: pinningPort, health: clusterHealthPort, container: clusterContainer, made: on,
+		behavior: object{
+			"PathPattern": "/psa/*", "TargetOriginId": "pinning",
+			"ViewerProtocolPolicy": "https-only", "Compress": false, "CachePolicyId": cachingDisabled, "OriginRequestPolicyId": allViewer,
+			"AllowedMethods":       list{"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"},
+			"FunctionAssociations": list{object{"EventType": "viewer-request", "FunctionARN": attribute("PinningPath", "FunctionARN")}},
+		}}
 }
 
 // Policies that CloudFront has in every account: nothing is cached; all that the
@@ -59,7 +85,7 @@ const (
 
 // behind is a listener and its targets: all nodes, asked whether they are ready
 // where they say so.
-func behind(stack awscdk.Stack, d door) {
+func behind(stack awscdk.Stack, d door, n net) {
 	resource(stack, d.id+"Targets", "AWS::ElasticLoadBalancingV2::TargetGroup", object{
 		"VpcId": ref("Vpc"), "TargetType": "ip", "Protocol": "HTTP", "Port": d.port,
 		"HealthCheckPath": "/readyz", "HealthCheckPort": strconv.Itoa(d.health), "HealthCheckIntervalSeconds": 10, "HealthCheckTimeoutSeconds": 5,
@@ -73,21 +99,35 @@ func behind(stack awscdk.Stack, d door) {
 		"LoadBalancerArn": ref("Balancer"), "Protocol": "HTTP", "Port": d.listen,
 		"DefaultActions": list{object{"Type": "forward", "TargetGroupArn": ref(d.id + "Targets")}},
 	})
+	// The name is global to the account: stacks of one name in two regions must not collide.
+	made := after(resource(stack, d.id+"Origin", "AWS::CloudFront::VpcOrigin", object{"VpcOriginEndpointConfig": object{
+		"Name": sub("${AWS::StackName}-${AWS::Region}-" + d.id), "Arn": ref("Balancer"), "HTTPPort": d.listen, "OriginProtocolPolicy": "http-only",
+	}}), append([]string{d.id + "Listener"}, n.internet...)...)
+	if d.made != nil {
+		only(d.made, made)
+	}
+}
+
+// origin is a listener of the balancer. CloudFront waits 120 s for an answer, the most that it does
+// without a quota: an add is acknowledged late if one node is slow.
+func origin(id string, d door) object {
+	return object{"Id": id, "DomainName": attribute("Balancer", "DNSName"), "VpcOriginConfig": object{
+		"VpcOriginId": attribute(d.id+"Origin", "Id"), "OriginReadTimeout": 120, "OriginKeepaliveTimeout": 60,
+	}}
 }
 
 // distribution reaches the balancer through a VPC origin of its own: the balancer
-// has no public address, and each distribution has one of its listeners.
-func distribution(stack awscdk.Stack, p *parameters, d door) {
-	after(resource(stack, d.id+"Origin", "AWS::CloudFront::VpcOrigin", object{"VpcOriginEndpointConfig": object{
-		"Name": sub("${AWS::StackName}-" + d.id), "Arn": ref("Balancer"), "HTTPPort": d.listen, "OriginProtocolPolicy": "http-only",
-	}}), "InternetOfVpc", d.id+"Listener")
+// has no public address, and each distribution has listeners of its own.
+func distribution(stack awscdk.Stack, p *parameters, d door, more ...door) {
+	origins := list{origin("balancer", d)}
+	for _, m := range more {
+		origins = append(origins, choose(m.made, origin(fmt.Sprint(m.behavior["TargetOriginId"]), m), nil))
+	}
 	own := p.given("CertificateArn", "")
 	d.behavior["TargetOriginId"] = "balancer"
 	config := object{
 		"Enabled": true, "Comment": sub("${AWS::StackName} " + d.id), "HttpVersion": "http2and3", "IPV6Enabled": true,
-		"Origins": list{object{"Id": "balancer", "DomainName": attribute("Balancer", "DNSName"), "VpcOriginConfig": object{
-			"VpcOriginId": attribute(d.id+"Origin", "Id"), "OriginReadTimeout": 60, "OriginKeepaliveTimeout": 60,
-		}}},
+		"Origins":              origins,
 		"DefaultCacheBehavior": d.behavior,
 		"Aliases":              choose(own, list{ref(d.id + "Domain")}, nil),
 		"ViewerCertificate": choose(own, object{
@@ -105,13 +145,16 @@ func forget(code int) object { return object{"ErrorCode": code, "ErrorCachingMin
 //go:embed accept.js
 var acceptFunction string
 
+//go:embed psa.js
+var pinningFunction string
+
 var comments = regexp.MustCompile(`(?m)^//.*\n`)
 
 // gatewayBehavior caches what the node says may be cached and as long as it says:
 // immutable content for a year, names for their time to live, the rest not at all.
 func gatewayBehavior(stack awscdk.Stack) object {
 	resource(stack, "GatewayCache", "AWS::CloudFront::CachePolicy", object{"CachePolicyConfig": object{
-		"Name": sub("${AWS::StackName}-gateway"), "MinTTL": 0, "DefaultTTL": 0, "MaxTTL": 31536000,
+		"Name": sub("${AWS::StackName}-${AWS::Region}-gateway"), "MinTTL": 0, "DefaultTTL": 0, "MaxTTL": 31536000,
 		"ParametersInCacheKeyAndForwardedToOrigin": object{
 			"QueryStringsConfig": object{"QueryStringBehavior": "all"}, "CookiesConfig": object{"CookieBehavior": "none"},
 			// Host for sites by DNSLink; Accept is one of few after the function.
@@ -120,7 +163,7 @@ func gatewayBehavior(stack awscdk.Stack) object {
 		},
 	}})
 	resource(stack, "GatewayHeaders", "AWS::CloudFront::ResponseHeadersPolicy", object{"ResponseHeadersPolicyConfig": object{
-		"Name": sub("${AWS::StackName}-gateway"),
+		"Name": sub("${AWS::StackName}-${AWS::Region}-gateway"),
 		"SecurityHeadersConfig": object{
 			"StrictTransportSecurity": object{"AccessControlMaxAgeSec": 31536000, "Override": false},
 			"ContentTypeOptions":      object{"Override": true},
@@ -128,7 +171,7 @@ func gatewayBehavior(stack awscdk.Stack) object {
 		},
 	}})
 	resource(stack, "Accept", "AWS::CloudFront::Function", object{
-		"Name": sub("${AWS::StackName}-accept"), "AutoPublish": true, "FunctionCode": comments.ReplaceAllString(acceptFunction, ""),
+		"Name": sub("${AWS::StackName}-${AWS::Region}-accept"), "AutoPublish": true, "FunctionCode": comments.ReplaceAllString(acceptFunction, ""),
 		"FunctionConfig": object{"Comment": "Accept, for the cache", "Runtime": "cloudfront-js-2.0"},
 	})
 	return object{

@@ -13,11 +13,13 @@ const (
 	swarmPort         = 4001
 	gatewayPort       = 8080
 	apiPort           = 9094
+	pinningPort       = 9097
 	clusterPort       = 9096
 	nodeHealthPort    = 8099
 	clusterHealthPort = 9098
 	edgeGatewayPort   = 8080
 	edgeAPIPort       = 8081
+	edgePinningPort   = 8082
 	nfsPort           = 2049
 )
 
@@ -25,16 +27,39 @@ const network = "10.0.0.0/16"
 
 var letters = [3]string{"A", "B", "C"}
 
-// zone is one of the three. Neither account nor region are known here, so that
-// its name is not either: its number is a parameter.
-func zone(i int) object {
-	return object{"Fn::Select": list{ref("Zone" + letters[i]), object{"Fn::GetAZs": ""}}}
+// zone is one of the three. Neither account nor region are known here, so its name is a parameter. An
+// index into Fn::GetAZs would not do: which zones an account has, and in which order, may change,
+// and every later update would then want to replace the subnets.
+func zone(i int) object { return ref("Zone" + letters[i]) }
+
+// net is where everything is: a network of the stack's own, or one that exists.
+type net struct {
+	addresses any
+	inner     [3]object   // subnets of the balancer and of EFS, by zone
+	tasks     [3]object   // of the tasks
+	internet  []string    // what must be there before anything has to do with the internet
+	ready     [3][]string // what a task needs to reach the internet, and S3 past it
 }
 
-// newNetwork makes a VPC with a public and a private subnet in each zone. The
-// balancer and EFS are in the private ones, tasks where egress says: subnet
-// names the kind of theirs, Public or Private.
-func newNetwork(stack awscdk.Stack, o Options) (taskSubnet string) {
+// newNetwork makes a VPC with a public and a private subnet in each zone, unless there is one. The
+// balancer and EFS are in the private ones, tasks where egress says.
+//
+// What waits for what: an address needs the gateway attached to the VPC, a NAT gateway a public subnet
+// that has its route, a task its own route. Deletion goes the other way round, so that nothing
+// has a public address any more when the internet gateway goes.
+func newNetwork(stack awscdk.Stack, o Options, p *parameters) net {
+	if o.Existing {
+		n := net{addresses: ref("VpcAddresses")}
+		for i, letter := range letters {
+			n.tasks[i], n.inner[i] = ref("TaskSubnet"+letter), ref("InnerSubnet"+letter)
+		}
+		groups(stack, o, p, n)
+		return n
+	}
+	n, kind := net{addresses: network, internet: []string{"InternetOfVpc"}}, "Public"
+	if o.Egress == "nat" {
+		kind = "Private"
+	}
 	resource(stack, "Vpc", "AWS::EC2::VPC", object{"CidrBlock": network, "EnableDnsHostnames": true, "EnableDnsSupport": true})
 	resource(stack, "Internet", "AWS::EC2::InternetGateway", object{})
 	resource(stack, "InternetOfVpc", "AWS::EC2::VPCGatewayAttachment", object{"VpcId": ref("Vpc"), "InternetGatewayId": ref("Internet")})
@@ -58,32 +83,34 @@ func newNetwork(stack awscdk.Stack, o Options) (taskSubnet string) {
 	tables, private := list{public}, object(nil)
 	for i, letter := range letters {
 		subnet("Public", i, i, public)
+		out := "PublicRoutesOut"
 		switch {
 		case o.Egress == "nat": // a gateway in each zone, so that none needs another
 			address := "NatAddress" + letter
 			after(resource(stack, address, "AWS::EC2::EIP", object{"Domain": "vpc"}), "InternetOfVpc")
-			resource(stack, "Nat"+letter, "AWS::EC2::NatGateway", object{"SubnetId": ref("Public" + letter), "AllocationId": attribute(address, "AllocationId")})
+			after(resource(stack, "Nat"+letter, "AWS::EC2::NatGateway", object{"SubnetId": ref("Public" + letter), "AllocationId": attribute(address, "AllocationId")}),
+				"PublicRoutesOut", "Public"+letter+"Routes")
 			private = table("PrivateRoutes"+letter, object{"NatGatewayId": ref("Nat" + letter)})
 			tables = append(tables, private)
+			out = "PrivateRoutes" + letter + "Out"
 		case i == 0:
 			private = table("PrivateRoutes", nil)
 			tables = append(tables, private)
 		}
 		subnet("Private", i, 3+i, private)
+		n.tasks[i], n.inner[i] = ref(kind+letter), ref("Private"+letter)
+		n.ready[i] = []string{out, kind + letter + "Routes", "S3Endpoint"}
 	}
-	// Blocks go to S3 beside NAT gateways and the internet, free of charge.
+	// Blocks go to S3 past NAT gateways and the internet, free of charge.
 	resource(stack, "S3Endpoint", "AWS::EC2::VPCEndpoint", object{
 		"VpcId": ref("Vpc"), "ServiceName": sub("com.amazonaws.${AWS::Region}.s3"), "RouteTableIds": tables, "VpcEndpointType": "Gateway",
 	})
-	groups(stack, o)
-	if o.Egress == "nat" {
-		return "Private"
-	}
-	return "Public"
+	groups(stack, o, p, n)
+	return n
 }
 
 // groups: CloudFront → balancer → tasks → storage; the world → swarm port.
-func groups(stack awscdk.Stack, o Options) {
+func groups(stack awscdk.Stack, o Options, p *parameters, n net) {
 	rule := func(protocol string, from, to int, peer string, value any) object {
 		return object{"IpProtocol": protocol, "FromPort": from, "ToPort": to, peer: value}
 	}
@@ -95,14 +122,14 @@ func groups(stack awscdk.Stack, o Options) {
 		resource(stack, id, "AWS::EC2::SecurityGroup", properties)
 	}
 	group("BalancerGroup", "From CloudFront, to tasks",
-		list{rule("tcp", edgeGatewayPort, edgeAPIPort, "SourcePrefixListId", cloudFrontPrefixList(stack))},
-		rule("tcp", gatewayPort, clusterHealthPort, "CidrIp", network))
+		list{rule("tcp", edgeGatewayPort, edgePinningPort, "SourcePrefixListId", cloudFrontPrefixList(stack, p))},
+		rule("tcp", gatewayPort, clusterHealthPort, "CidrIp", n.addresses))
 
 	in := list{}
-	for _, port := range []int{gatewayPort, nodeHealthPort, apiPort, clusterHealthPort} {
+	for _, port := range []int{gatewayPort, nodeHealthPort, apiPort, pinningPort, clusterHealthPort} {
 		in = append(in, rule("tcp", port, port, "SourceSecurityGroupId", ref("BalancerGroup")))
 	}
-	swarm := network // a private swarm is within the VPC
+	swarm := n.addresses // a private swarm is within the VPC
 	if !o.Private {
 		swarm = "0.0.0.0/0"
 		in = append(in, rule("udp", swarmPort, swarmPort, "CidrIp", swarm))
@@ -117,18 +144,34 @@ func groups(stack awscdk.Stack, o Options) {
 	group("StorageGroup", "EFS, from tasks", list{rule("tcp", nfsPort, nfsPort, "SourceSecurityGroupId", ref("TaskGroup"))})
 }
 
-// cloudFrontPrefixList is the list of addresses from which CloudFront speaks to
-// origins. Every region has its own ID for it, and CloudFormation cannot look it up.
-func cloudFrontPrefixList(stack awscdk.Stack) object {
-	known := map[string]*map[string]any{}
-	for region, id := range map[string]string{
-		"ap-northeast-1": "pl-58a04531", "ap-northeast-2": "pl-22a6434b", "ap-northeast-3": "pl-31a14458", "ap-south-1": "pl-9aa247f3",
-		"ap-southeast-1": "pl-31a34658", "ap-southeast-2": "pl-b8a742d1", "ca-central-1": "pl-38a64351", "eu-central-1": "pl-a3a144ca",
-		"eu-north-1": "pl-fab65393", "eu-west-1": "pl-4fa04526", "eu-west-2": "pl-93a247fa", "eu-west-3": "pl-75b1541c",
-		"sa-east-1": "pl-5da64334", "us-east-1": "pl-3b927c52", "us-east-2": "pl-b6a144df", "us-west-1": "pl-4ea04527", "us-west-2": "pl-82a045eb",
-	} {
+// unfitRegion has CloudFront's VPC origins in two zones and EFS One Zone in two, of which one is the same.
+const unfitRegion = "us-west-1"
+
+// prefixLists are the regions' IDs of the list of addresses from which CloudFront speaks to
+// origins. Every region has its own, and CloudFormation cannot look it up.
+var prefixLists = map[string]string{
+	"ap-northeast-1": "pl-58a04531", "ap-northeast-2": "pl-22a6434b", "ap-northeast-3": "pl-31a14458", "ap-south-1": "pl-9aa247f3",
+	"ap-southeast-1": "pl-31a34658", "ap-southeast-2": "pl-b8a742d1", "ca-central-1": "pl-38a64351", "eu-central-1": "pl-a3a144ca",
+	"eu-north-1": "pl-fab65393", "eu-west-1": "pl-4fa04526", "eu-west-2": "pl-93a247fa", "eu-west-3": "pl-75b1541c",
+	"sa-east-1": "pl-5da64334", "us-east-1": "pl-3b927c52", "us-east-2": "pl-b6a144df", "us-west-2": "pl-82a045eb",
+}
+
+// otherRegions have every type of the templates; the user gives the prefix list.
+var otherRegions = []string{"af-south-1", "ap-east-1", "ap-south-2", "ap-southeast-3", "ap-southeast-4", "ca-west-1", "eu-central-2",
+	"eu-south-1", "eu-south-2", "il-central-1", "me-central-1", "me-south-1", "mx-central-1"}
+
+// noPrefixList is in the mapping where a look-up must not fail though its result is not used: the rule
+// PrefixListIsKnown, or RegionHasZones, refuses a launch that would use it.
+const noPrefixList = "pl-00000000"
+
+func cloudFrontPrefixList(stack awscdk.Stack, p *parameters) object {
+	known := map[string]*map[string]any{unfitRegion: {"Id": noPrefixList}}
+	for _, region := range otherRegions {
+		known[region] = &map[string]any{"Id": noPrefixList}
+	}
+	for region, id := range prefixLists {
 		known[region] = &map[string]any{"Id": id}
 	}
 	awscdk.NewCfnMapping(stack, jsii.String("PrefixLists"), &awscdk.CfnMappingProps{Mapping: &known})
-	return look("PrefixLists", ref("AWS::Region"), "Id")
+	return choose(p.given("PrefixList", ""), ref("PrefixList"), look("PrefixLists", ref("AWS::Region"), "Id"))
 }

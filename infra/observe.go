@@ -27,11 +27,10 @@ func observe(stack awscdk.Stack, o Options, p *parameters, s storage, doors []do
 		"TopicArn": ref("Alarms"), "Protocol": "email", "Endpoint": ref("AlarmEmail"),
 	}))
 	for _, d := range doors {
-		doorAlarms(stack, o, d)
+		doorAlarms(stack, o, p, d)
 	}
 	storageAlarms(stack, s)
 	dashboard(stack, s)
-	budget(stack, p)
 }
 
 func alarm(stack awscdk.Stack, id, says, compare string, threshold any, times int, missing string, what object) awscdk.CfnResource {
@@ -54,16 +53,16 @@ func metric(space, name, statistic string, seconds int, dimensions ...any) objec
 	return object{"Namespace": space, "MetricName": name, "Dimensions": all, "Statistic": statistic, "Period": seconds}
 }
 
-func doorAlarms(stack awscdk.Stack, o Options, d door) {
+func doorAlarms(stack awscdk.Stack, o Options, p *parameters, d door) {
 	balancer := func(name, statistic string) object {
 		return metric("AWS/ApplicationELB", name, statistic, 60, "LoadBalancer", attribute("Balancer", "LoadBalancerFullName"), "TargetGroup", attribute(d.id+"Targets", "TargetGroupFullName"))
 	}
 	alarm(stack, d.id+"NotReady", "A task is not ready for 10 minutes ("+d.what+"): look at its log.", below, 3*o.Nodes, 10, loud, balancer("HealthyHostCount", "Minimum"))
 	alarm(stack, d.id+"Errors", "The "+d.what+" answers 5xx.", above, 25, 5, quiet, balancer("HTTPCode_Target_5XX_Count", "Sum"))
-	// CloudFront has its metrics in us-east-1 only, and an alarm sees its own region:
-	// in any other it is quiet.
-	alarm(stack, d.id+"EdgeErrors", "CloudFront answers over 5 % with 5xx ("+d.what+"). Seen in us-east-1 only.", above, 5, 3, quiet,
-		metric("AWS/CloudFront", "5xxErrorRate", "Average", 300, "DistributionId", ref(d.id+"Distribution"), "Region", "Global"))
+	// CloudFront has its metrics in us-east-1 only, and an alarm sees its own region: in any other it
+	// would be paid for and blind.
+	only(p.when("InUsEast1", equal("AWS::Region", "us-east-1")), alarm(stack, d.id+"EdgeErrors", "CloudFront answers over 5 % with 5xx ("+d.what+").", above, 5, 3, quiet,
+		metric("AWS/CloudFront", "5xxErrorRate", "Average", 300, "DistributionId", ref(d.id+"Distribution"), "Region", "Global")))
 }
 
 // storageAlarms looks at all file systems in one alarm, at the worst of them.
@@ -73,7 +72,7 @@ func storageAlarms(stack awscdk.Stack, s storage) {
 		queries := list{}
 		for i, fs := range s.systems {
 			ids = append(ids, "m"+strconv.Itoa(i))
-			queries = append(queries, query(ids[i], "AWS/EFS", name, statistic, 300, "FileSystemId", ref(fs)))
+			queries = append(queries, query(ids[i], "AWS/EFS", name, statistic, 300, "FileSystemId", s.fileSystem(fs)))
 		}
 		return object{"Metrics": append(list{expression(function + "([" + strings.Join(ids, ",") + "])")}, queries...)}
 	}
@@ -82,16 +81,16 @@ func storageAlarms(stack awscdk.Stack, s storage) {
 	alarm(stack, "EfsCredits", "EFS has used up nine tenths of its burst credits and will be slow: choose elastic.", below, 231e9, 3, quiet, worst("MIN", "BurstCreditBalance", "Minimum"))
 	alarm(stack, "EfsBusy", "EFS is at its limit of operations.", above, 95, 3, quiet, worst("MAX", "PercentIOLimit", "Maximum"))
 	if s.bucket {
-		alarm(stack, "S3Requests", "S3 requests run at more than S3RequestBudget a month.", above, ref("S3RequestBudget"), 3, quiet, requestDollars())
+		alarm(stack, "S3Requests", "S3 requests run at more than S3RequestBudget a month.", above, ref("S3RequestBudget"), 3, quiet, requestDollars(s))
 	}
 }
 
 // requestDollars is what the S3 requests of the last hour would cost in a month.
-func requestDollars() object {
+func requestDollars(s storage) object {
 	dollars := func(f float64) string { return strconv.FormatFloat(f*prices.HoursPerMonth, 'f', -1, 64) }
 	queries := list{expression(fmt.Sprintf("(FILL(put,0)+FILL(list,0))*%s+(FILL(get,0)+FILL(head,0))*%s", dollars(prices.Of("s3.put")), dollars(prices.Of("s3.get"))))}
 	for _, name := range []string{"Put", "List", "Get", "Head"} {
-		queries = append(queries, query(strings.ToLower(name), "AWS/S3", name+"Requests", "Sum", 3600, "BucketName", ref("Blocks"), "FilterId", requestMetrics))
+		queries = append(queries, query(strings.ToLower(name), "AWS/S3", name+"Requests", "Sum", 3600, "BucketName", s.blocks(), "FilterId", requestMetrics))
 	}
 	return object{"Metrics": queries}
 }
@@ -127,8 +126,8 @@ func dashboard(stack awscdk.Stack, s storage) {
 		return []list{{"AWS/CloudFront", name, "Region", "Global", "DistributionId", "${GatewayDistribution}"}, {"...", "${ApiDistribution}"}}
 	}
 	efs := func(name string) (all []list) {
-		for i, fs := range s.systems {
-			m := list{"...", "${" + fs + "}"}
+		for i := range s.systems {
+			m := list{"...", "${F" + strconv.Itoa(i) + "}"}
 			if i == 0 {
 				m = list{"AWS/EFS", name, "FileSystemId", m[1]}
 			}
@@ -156,20 +155,11 @@ func dashboard(stack awscdk.Stack, s storage) {
 	if err != nil {
 		panic(err) // texts and numbers
 	}
-	resource(stack, "Dashboard", "AWS::CloudWatch::Dashboard", object{"DashboardBody": object{"Fn::Sub": list{string(body), object{
+	names := object{
 		"B": attribute("Balancer", "LoadBalancerFullName"), "G": attribute("GatewayTargets", "TargetGroupFullName"), "A": attribute("ApiTargets", "TargetGroupFullName"),
-	}}}})
-}
-
-func budget(stack awscdk.Stack, p *parameters) {
-	tell := func(kind string, percent int) object {
-		return object{
-			"Notification": object{"NotificationType": kind, "ComparisonOperator": "GREATER_THAN", "Threshold": percent},
-			"Subscribers":  list{object{"SubscriptionType": "EMAIL", "Address": ref("AlarmEmail")}},
-		}
 	}
-	only(p.given("MonthlyBudget", "0"), resource(stack, "Budget", "AWS::Budgets::Budget", object{
-		"Budget":                       object{"BudgetType": "COST", "TimeUnit": "MONTHLY", "BudgetLimit": object{"Amount": ref("MonthlyBudget"), "Unit": "USD"}},
-		"NotificationsWithSubscribers": list{tell("ACTUAL", 80), tell("FORECASTED", 100)},
-	}))
+	for i, fs := range s.systems {
+		names["F"+strconv.Itoa(i)] = s.fileSystem(fs)
+	}
+	resource(stack, "Dashboard", "AWS::CloudWatch::Dashboard", object{"DashboardBody": object{"Fn::Sub": list{string(body), names}}})
 }

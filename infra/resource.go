@@ -23,14 +23,24 @@ func resource(stack awscdk.Stack, id, kind string, properties object) awscdk.Cfn
 	return awscdk.NewCfnResource(stack, jsii.String(id), &awscdk.CfnResourceProps{Type: jsii.String(kind), Properties: &properties})
 }
 
-// keep says that a resource stays when the stack is deleted or replaces it.
-func keep(r awscdk.CfnResource) { r.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil) }
+// keep says that a resource stays when the stack is deleted or replaces it, but not when the launch
+// fails that would have made it: nothing is in it then, and it would be paid for.
+func keep(r awscdk.CfnResource) awscdk.CfnResource {
+	r.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, nil)
+	return r
+}
 
 // only says under which condition there is a resource.
-func only(c awscdk.CfnCondition, r awscdk.CfnResource) { r.CfnOptions().SetCondition(c) }
+func only(c awscdk.CfnCondition, r awscdk.CfnResource) awscdk.CfnResource {
+	r.CfnOptions().SetCondition(c)
+	return r
+}
 
 // after says that a resource waits for others that it does not refer to.
-func after(r awscdk.CfnResource, ids ...string) { r.AddOverride(jsii.String("DependsOn"), ids) }
+func after(r awscdk.CfnResource, ids ...string) awscdk.CfnResource {
+	r.AddOverride(jsii.String("DependsOn"), ids)
+	return r
+}
 
 // ref is the value of a parameter, the physical ID of a resource, or one of the
 // values that CloudFormation has by itself.
@@ -55,4 +65,14 @@ func look(mapping, key any, second string) object {
 	return object{"Fn::FindInMap": list{mapping, key, second}}
 }
 
-func sorted(o object) []string { return slices.Sorted(maps.Keys(o)) }
+// part is one of the parts of a list.
+func part(i int, of any) object { return object{"Fn::Select": list{i, of}} }
+
+// cut is the part of a text before the first separator.
+func cut(text any, separator string) object {
+	return part(0, object{"Fn::Split": list{separator, text}})
+}
+
+func sorted(o object) []string { return sortedKeys(o) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -49,7 +49,8 @@ var secretFiles = map[string]string{
 
 // Values are parameters that a template wants, and what it asks of AWS.
 var Values = map[string]string{
-	"NodeImage": "ipfs-aws" + tag, "ClusterImage": "cluster-aws" + tag,
+	"NodeImage": "ipfs-aws" + tag, "ClusterImage": "cluster-aws" + tag, "ZoneA": region + "a", "ZoneB": region + "b", "ZoneC": region + "c",
+	"Vpc": "vpc", "VpcAddresses": "10.0.0.0/16", "TaskSubnetA": "a", "TaskSubnetB": "b", "TaskSubnetC": "c", "InnerSubnetA": "d", "InnerSubnetB": "e", "InnerSubnetC": "f",
 	"AWS::Region": region, "AWS::StackName": "ipfs", "AWS::AccountId": "000000000000", "AWS::Partition": "aws",
 }
 

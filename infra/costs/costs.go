@@ -66,7 +66,14 @@ func Table(launches []template.Launch) (fixed, used []Row, err error) {
 
 func column(l template.Launch, fixed, used func(string, float64)) error {
 	month := func(name string) float64 { return prices.HoursPerMonth * prices.Of(name) }
-	count := func(kind string) float64 { return float64(len(l.OfType(kind))) }
+	// What the default parameters do not make costs nothing.
+	count := func(kind string) float64 {
+		made, err := l.Made(kind)
+		if err != nil {
+			panic(err) // a condition of the template that cannot be worked out; tests read each
+		}
+		return float64(len(made))
+	}
 	tasks, public := 0.0, 0.0
 	for _, id := range l.OfType("AWS::ECS::Service") {
 		s, err := l.Resource(id)
@@ -125,9 +132,20 @@ func column(l template.Launch, fixed, used func(string, float64)) error {
 		read = prices.Of("s3.get") * 1024 / 16
 	}
 	used(fmt.Sprintf("1 TiB pinned, %.0f copies, a month", copies), copies*gibPerTiB*store)
-	used("… backups of it (EfsBackups)", copies*gibPerTiB*backup)
-	used("1 TiB added, once", copies*gibPerTiB*written)
-	used("1 TiB served to consumers by CloudFront", gbPerTiB*(prices.Of("cloudfront.gb")+read))
+	backed := 0.0 // copies in the backups
+	switch l.Parameters["EfsBackups"].Default {
+	case "one":
+		backed = 1
+	case "all":
+		backed = copies
+	}
+	used("… backups of it, as EfsBackups is by default", backed*gibPerTiB*backup)
+	// CloudFront carries it to the one node that takes it in, which sends each other its copy; both zones pay.
+	used("1 TiB added through the REST API, once", copies*gibPerTiB*written+
+		gbPerTiB*(prices.Of("cloudfront.upload.gb")+prices.Of("alb.lcu-hour")+(copies-1)*2*prices.Of("transfer.cross-zone.gb")))
+	used("… of which what the storage asks", copies*gibPerTiB*written)
+	used("1 TiB served to consumers, none of it from CloudFront's cache", gbPerTiB*(prices.Of("cloudfront.gb")+prices.Of("alb.lcu-hour")+read))
+	used("… with a CloudFront flat-rate plan, from AWS's side of CloudFront", gbPerTiB*(prices.Of("alb.lcu-hour")+read))
 	used("1 TiB served to IPFS peers", gbPerTiB*(prices.Of("transfer.out.gb")+read))
 	million := 1e6 * (prices.Of("cloudfront.request") + prices.Of("cloudfront.function"))
 	used("1 million reads, all from CloudFront's cache", million)
@@ -140,7 +158,11 @@ func column(l template.Launch, fixed, used func(string, float64)) error {
 
 // alarmMetrics counts the metrics that alarms look at, which is what is billed.
 func alarmMetrics(l template.Launch) (n float64) {
-	for _, id := range l.OfType("AWS::CloudWatch::Alarm") {
+	made, err := l.Made("AWS::CloudWatch::Alarm")
+	if err != nil {
+		panic(err) // as above
+	}
+	for _, id := range made {
 		all, ok := l.Resources[id].Properties["Metrics"].([]any)
 		if !ok {
 			n++

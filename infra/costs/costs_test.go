@@ -10,7 +10,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/infra/template"
 )
 
-var update = flag.Bool("update", false, "write the table in the README anew")
+var update = flag.Bool("update", false, "rewrite the table in the README")
 
 const begin, end = "<!-- costs: made by go test ./costs -update -->\n", "<!-- end of costs -->\n"
 
@@ -20,7 +20,7 @@ func launches(t *testing.T, names []string) (out []template.Launch) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, template.Launch{Template: tpl, Values: map[string]string{"NodeImage": "x", "ClusterImage": "x", "AWS::Region": "us-east-1", "AWS::StackName": "ipfs"}})
+		out = append(out, template.Launch{Template: tpl, Values: map[string]string{"NodeImage": "x", "ClusterImage": "x", "ZoneA": "a", "ZoneB": "b", "ZoneC": "c", "AWS::Region": "us-east-1", "AWS::StackName": "ipfs", "AWS::AccountId": "1", "AWS::Partition": "aws"}})
 	}
 	return out
 }
@@ -65,6 +65,9 @@ func TestByHand(t *testing.T) {
 		{fixed, "Public IPv4 addresses", 3 * 730 * 0.005, 3 * 730 * 0.005},
 		{used, "1 TiB pinned, 3 copies, a month", 3 * 1024 * 0.16, 3 * 1024 * 0.023},
 		{used, "1 million reads, none from any cache", 1.1, 1.5},
+		// Through the front door: CloudFront to the origin, two copies to other zones (each way), the balancer.
+		{used, "1 TiB added through the REST API, once", 1024*0.02 + 2*1024*2*0.01 + 1024*0.008, 1024*0.02 + 2*1024*2*0.01 + 1024*0.008 + 3*32768*0.000005},
+		{used, "… backups of it, as EfsBackups is by default", 1024 * 0.05, 0},
 	} {
 		found := false
 		for _, r := range want.rows {

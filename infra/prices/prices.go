@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -51,6 +52,19 @@ func Of(name string) float64 {
 // Say is a price in words, such as "$0.16 per GB-month".
 func Say(name string) string {
 	return "$" + strconv.FormatFloat(Of(name), 'f', -1, 64) + " per " + List.Items[name].Unit
+}
+
+// Million is a price in words, for a million units.
+func Million(name string) string {
+	return "$" + strconv.FormatFloat(math.Round(Of(name)*1e6*1e6)/1e6, 'f', -1, 64) + " per million " + List.Items[name].Unit + "s"
+}
+
+// freeDisk is what the disk of a task has for nothing, in GB.
+const freeDisk = 20
+
+// DiskMonth is what a disk of a task costs that runs the whole month.
+func DiskMonth(gb float64) float64 {
+	return HoursPerMonth * max(0, gb-freeDisk) * Of("fargate.disk.gb-hour")
 }
 
 // TaskMonth is what a Fargate task costs that runs the whole month.

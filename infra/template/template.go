@@ -34,6 +34,7 @@ type Parameter struct {
 // Template is a template as it is written.
 type Template struct {
 	Description string
+	Metadata    map[string]any
 	Parameters  map[string]Parameter
 	Mappings    map[string]map[string]map[string]any
 	Conditions  map[string]any
@@ -44,7 +45,10 @@ type Template struct {
 		}
 	}
 	Resources map[string]Resource
-	Outputs   map[string]struct{ Value any }
+	Outputs   map[string]struct {
+		Value     any
+		Condition string
+	}
 }
 
 // Read reads a template file.
@@ -60,7 +64,7 @@ func Read(path string) (*Template, error) {
 	return t, nil
 }
 
-// OfType lists the names of resources of a type, sorted.
+// OfType lists the names of resources of a type, sorted, whether they would be made or not.
 func (t *Template) OfType(kind string) []string {
 	var ids []string
 	for id, r := range t.Resources {
@@ -104,6 +108,21 @@ func (l Launch) Exists(id string) (bool, error) {
 		return l.holds(map[string]any{"Condition": c})
 	}
 	return true, nil
+}
+
+// Made lists the names of resources of a type that would be made, sorted.
+func (l Launch) Made(kind string) ([]string, error) {
+	var ids []string
+	for _, id := range l.OfType(kind) {
+		yes, err := l.Exists(id)
+		if err != nil {
+			return nil, err
+		}
+		if yes {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }
 
 // Resolve works out a value and all that is in it.
@@ -188,13 +207,19 @@ func (l Launch) function(name string, argument any) (any, error) {
 			return nil, fmt.Errorf("no mapping has %v", k)
 		}
 		return v, nil
-	case "Fn::GetAZs":
-		region := l.Values["AWS::Region"]
-		var zones []any
-		for _, letter := range "abcdef" {
-			zones = append(zones, region+string(letter))
+	case "Fn::Split":
+		if err := arguments(2); err != nil {
+			return nil, err
 		}
-		return zones, nil
+		text, err := l.Resolve(list[1])
+		if err != nil {
+			return nil, err
+		}
+		var parts []any
+		for part := range strings.SplitSeq(fmt.Sprint(text), fmt.Sprint(list[0])) {
+			parts = append(parts, part)
+		}
+		return parts, nil
 	case "Fn::Select":
 		if err := arguments(2); err != nil {
 			return nil, err
@@ -296,6 +321,22 @@ func (l Launch) holds(condition any) (bool, error) {
 			}
 			b := both.([]any)
 			return len(b) == 2 && fmt.Sprint(b[0]) == fmt.Sprint(b[1]), nil
+		case "Fn::Contains": // of rules
+			both, err := l.Resolve(list)
+			if err != nil {
+				return false, err
+			}
+			b := both.([]any)
+			members, ok := b[0].([]any)
+			if len(b) != 2 || !ok {
+				return false, fmt.Errorf("%s takes a list and a text, not %v", name, argument)
+			}
+			for _, m := range members {
+				if fmt.Sprint(m) == fmt.Sprint(b[1]) {
+					return true, nil
+				}
+			}
+			return false, nil
 		case "Fn::Not", "Fn::And", "Fn::Or":
 			for _, part := range list {
 				yes, err := l.holds(part)

@@ -13,6 +13,7 @@ import (
 )
 
 func main() {
+	infra.Quietly()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "infra: "+err.Error())
 		os.Exit(1)
@@ -24,7 +25,7 @@ func run(words []string) error {
 		return err // before a second is spent on starting the CDK
 	}
 	defer jsii.Close()
-	app := infra.NewApp("", true)
+	app := infra.NewApp("", false)
 	o, err := infra.Parse(func(key string) string {
 		v := app.Node().TryGetContext(&key)
 		if v == nil {
