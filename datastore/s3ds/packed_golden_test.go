@@ -91,6 +91,11 @@ func kinds(log string) string {
 			switch {
 			case strings.Contains(rest, ownerName):
 				what = "owner"
+			case strings.Contains(rest, chainName):
+				what = map[string]string{"list": "page of the chain"}[op]
+				if what == "" {
+					what = "record"
+				}
 			case strings.Contains(rest, ".car"), strings.HasSuffix(rest, "keys: ok"):
 				what = "pack"
 			case op == "list":

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
+	ds "github.com/ipfs/go-datastore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
@@ -30,6 +33,9 @@ func (p *Packed) putLoose(ctx context.Context, puts []put) error {
 		return err
 	}
 	defer unlock()
+	if err := p.reuse(ctx, puts); err != nil {
+		return err
+	}
 	entries := make([]index.Entry, 0, len(puts))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(cap(p.loose.slots))
@@ -93,13 +99,55 @@ func (p *Packed) removeLoose(ctx context.Context, keys [][]byte, objects []strin
 	if err := p.commit(late); err != nil {
 		return err
 	}
-	err = p.b.Delete(ctx, objects...)
+	err = p.deleteLoose(ctx, objects)
 	p.loose.health.record(ctx, err)
 	var some *bucket.DeleteError
 	if errors.As(err, &some) {
 		return fmt.Errorf("%w: what is left is found again by a reindex", err)
 	}
 	return err
+}
+
+// deleteLoose deletes objects of single values. The chain is told first, where an owner that was replaced finds out.
+func (p *Packed) deleteLoose(ctx context.Context, objects []string) error {
+	for some := range slices.Chunk(objects, deleteBatch) {
+		names := make([]string, len(some))
+		for i, o := range some {
+			names[i] = strings.TrimPrefix(o, p.loose.prefix(""))
+		}
+		if err := p.fence.retire(ctx, names...); err != nil {
+			return err
+		}
+		if err := p.b.Delete(ctx, some...); err != nil {
+			return err
+		}
+		p.fence.deleted(names...)
+	}
+	return nil
+}
+
+// reuse tells the chain of objects that were deleted and are about to be there again. One whose deletion has failed is deleted once more.
+func (p *Packed) reuse(ctx context.Context, puts []put) error {
+	var names, again []string
+	for _, one := range puts {
+		name := p.under(one.key)
+		if p.fence.doomed(name) {
+			again = append(again, p.loose.object(one.key))
+		}
+		names = append(names, name)
+	}
+	if len(again) > 0 {
+		if err := p.b.Delete(ctx, again...); err != nil {
+			return err
+		}
+		p.fence.deleted(names...)
+	}
+	return p.fence.reuse(ctx, names...)
+}
+
+// under returns the name of the object of a key below the prefix.
+func (p *Packed) under(key ds.Key) string {
+	return strings.TrimPrefix(p.loose.object(key), p.loose.prefix(""))
 }
 
 // ownObject returns a block that is damaged or lost in a pack, if it has an object of its own as well: one that was put, in layout objects, when
