@@ -8,7 +8,9 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	mh "github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 

@@ -106,9 +106,6 @@ type Progress struct {
 	TotalPacks   int64 // 0 while it is not known, as what follows
 	TotalObjects int64
 	TotalBytes   int64
-
-	// Note is a line for the log, and then it is all that is told: the prefix changed hands, or the index was brought in step with the bucket.
-	Note string
 }
 
 // parts are the outside of a Packed, which tests replace.
@@ -126,7 +123,7 @@ type parts struct {
 // (an error that matches ErrOwned names the node that has it), recovers the journal, and opens the index. If there is none, or one that is
 // damaged or of another store, it is made again from the bucket, with one LIST per 1,000 objects and one GET per pack; if another node has
 // changed the prefix since the index was written, or this one did not end in order, the index is brought in step with the bucket (resync). progress,
-// which may be nil, is told, also of what happens later, until the store is closed. What is broken off goes on at the next start. Cost otherwise: 1 LIST, 1 PUT, and
+// which may be nil, is told. What is broken off goes on at the next start. Cost otherwise: 1 LIST, 1 PUT, and
 // 1 GET for the owner object and for each record of the chain since its snapshot.
 func OpenPacked(ctx context.Context, c Config, repo string, progress func(Progress)) (*Packed, error) {
 	d, err := connect(ctx, c)
@@ -185,7 +182,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	}
 	p.fence, err = openFence(ctx, p.b, fenceOptions{
 		prefix: p.loose.prefix(""), node: p.node, host: p.host, takeOver: c.TakeOver, lease: o.lease, clock: o.clock,
-		tolerant: c.Durability == DurableInJournal, say: func(line string) { progress(Progress{Note: line}) }, life: p.life,
+		tolerant: c.Durability == DurableInJournal, say: c.Log, life: p.life,
 	})
 	loose.health.record(ctx, err)
 	if err != nil {
