@@ -398,18 +398,18 @@ func (f *fence) retire(ctx context.Context, names ...string) error {
 		if err := f.append(ctx, lines.String()); err != nil {
 			return err
 		}
-		f.forget(done, some)
+		f.forget(done)
 	}
 	f.shorten(ctx)
 	return nil
 }
 
-// forget drops names that the chain knows to be gone, but not those that were retired with the same record.
-func (f *fence) forget(done, again []string) {
+// forget drops names that the chain knows to be gone, but not those that were retired again with the same record.
+func (f *fence) forget(done []string) {
 	f.names.Lock()
 	defer f.names.Unlock()
 	for _, name := range done {
-		if _, ok := f.gone[name]; ok && !slices.Contains(again, name) {
+		if _, ok := f.gone[name]; ok {
 			delete(f.gone, name)
 			delete(f.retired, name)
 		}
@@ -466,7 +466,7 @@ func (f *fence) reuse(ctx context.Context, names ...string) error {
 	if err := f.append(ctx, lines.String()); err != nil {
 		return err
 	}
-	f.forget(done, nil)
+	f.forget(done)
 	return nil
 }
 

@@ -226,14 +226,15 @@ func (p *Packed) replay(ctx context.Context) error {
 	return p.repairJournalEntries(ctx)
 }
 
-// uploaded reports whether the index has the pack that a segment of this node became.
+// uploaded reports whether the index has the pack that a segment of the journal became. One that is not sealed became none; there may be a
+// pack of its number from another copy of this repo.
 func (p *Packed) uploaded(segment pack.ID) bool {
-	k, err := p.x.PackAfter(fmt.Sprintf("%s-%s-", segment, p.node.id))
-	if err != nil || k.Incomplete || k.Unfit != "" {
+	n, sealed := p.j.Sealed(segment)
+	if !sealed {
 		return false
 	}
-	n, err := pack.ParseName(k.Name)
-	return err == nil && n.ID == segment && n.Writer == p.node.id
+	k, err := p.x.PackNamed(n.String())
+	return err == nil && !k.Incomplete && k.Unfit == ""
 }
 
 // repairJournalEntries deals with entries whose place in the journal has nothing, or something else: the folder was lost, or
