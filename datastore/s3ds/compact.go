@@ -188,10 +188,11 @@ func (p *Packed) removeDead(ctx context.Context) (int, error) {
 	if err := p.fence.retire(ctx, names...); err != nil {
 		return 0, err
 	}
-	if err := p.b.Delete(ctx, objects...); err != nil {
+	err := p.b.Delete(ctx, objects...)
+	p.fence.deleted(err, names...)
+	if err != nil {
 		return 0, fmt.Errorf("delete %d dead packs: %w", len(dead), err)
 	}
-	p.fence.deleted(names...)
 	for _, k := range dead {
 		if err := p.x.RemovePack(ctx, k.ID); err != nil {
 			return 0, err

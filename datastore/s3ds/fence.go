@@ -76,6 +76,18 @@ type fence struct {
 	gone      map[string]struct{} // of retired: deleted, and the chain does not say so yet
 	appended  int                 // records since the snapshot
 	uncertain bool                // an append has failed: it is not known what the chain holds
+	suspect   map[string]struct{} // of retired: a deletion of it may arrive late
+	young     map[string]struct{} // of retired before the takeover: likewise
+
+	broken broken
+}
+
+// broken switches parts off, so that tests can show what they are for.
+type broken struct {
+	off      bool // nobody is asked, and nothing is written down
+	noWait   bool // a takeover by force does not wait
+	noRecord bool // what is deleted is not written down
+	keepDead bool // what an index has deleted stays deleted after a takeover
 }
 
 // asking is one question, shared by all who wait for its answer.
@@ -95,13 +107,18 @@ type fenceOptions struct {
 	clock    *chain.Clock
 	say      func(string)
 	life     context.Context // of questions in the background
+	change   func(*fence)    // for tests
 }
 
 // openFence makes this process the owner of the prefix. An error that matches ErrOwned names the node that is in the way.
 func openFence(ctx context.Context, b bucket.Bucket, o fenceOptions) (*fence, error) {
-	f := &fence{b: b, lease: o.lease, tolerant: o.tolerant, say: o.say, life: o.life, retired: map[string]struct{}{}, gone: map[string]struct{}{}}
+	f := &fence{b: b, lease: o.lease, tolerant: o.tolerant, say: o.say, life: o.life, retired: map[string]struct{}{}, gone: map[string]struct{}{},
+		suspect: map[string]struct{}{}, young: map[string]struct{}{}}
 	if f.lease == 0 {
 		f.lease = defaultLease
+	}
+	if o.change != nil {
+		o.change(f)
 	}
 	former, err := readOwner(ctx, b, o.prefix+ownerName)
 	if err != nil {
@@ -111,7 +128,7 @@ func openFence(ctx context.Context, b bucket.Bucket, o fenceOptions) (*fence, er
 	approve := func(newest chain.Record, exists bool) error {
 		f.newest = newest
 		force, err := o.judge(newest, exists, former)
-		if err != nil {
+		if err != nil && !f.broken.off {
 			return err
 		}
 		f.forced = force
@@ -136,7 +153,7 @@ func openFence(ctx context.Context, b bucket.Bucket, o fenceOptions) (*fence, er
 		f.c.Abandon()
 		return nil, err
 	}
-	if f.forced {
+	if f.forced && !f.broken.noWait && !f.broken.off {
 		wait := f.lease + f.lease/graceShare
 		f.tell("taken over from node %q on host %q, which may still run: waiting for %s, after which it acknowledges nothing more",
 			f.newest.Node, f.newest.Host, wait.Round(time.Second))
@@ -180,8 +197,14 @@ const (
 
 func line(what, name string) string { return what + " " + strconv.Quote(name) + "\n" }
 
+// lateAge is how old a record must be before nothing of the request that it announced can arrive any more: S3 refuses requests whose signatures are older than
+// 15 minutes, from clocks that are wrong by 15 minutes at most.
+const lateAge = 30 * time.Minute
+
 // replay fills in what the chain says about deleted objects.
 func (f *fence) replay() error {
+	var written time.Time // by the clock of the server; of a snapshot, at the latest
+	now := f.newest.Clock
 	read := func(part []byte) error {
 		for line := range strings.Lines(string(part)) {
 			line = strings.TrimSuffix(line, "\n")
@@ -190,18 +213,27 @@ func (f *fence) replay() error {
 			switch {
 			case err == nil && what == retireLine:
 				f.retired[name] = struct{}{}
+				delete(f.young, name)
+				if written.IsZero() || now.IsZero() || now.Sub(written) < lateAge {
+					f.young[name] = struct{}{}
+				}
 			case err == nil && what == goneLine:
 				delete(f.retired, name)
+				delete(f.young, name)
 			default:
 				return fmt.Errorf("the chain of owners holds a line that this release does not know, %.80q: a newer release wrote it, use that one", line)
 			}
 		}
 		return nil
 	}
+	if len(f.found.Records) > 0 {
+		written = f.found.Records[0].Modified
+	}
 	if err := read(f.found.Snapshot); err != nil {
 		return err
 	}
 	for _, r := range f.found.Records {
+		written = r.Modified
 		for _, part := range r.Parts {
 			if err := read(part); err != nil {
 				return err
@@ -265,6 +297,9 @@ func (f *fence) hold(ctx context.Context) error { return f.prove(ctx, f.tolerant
 func (f *fence) certain(ctx context.Context) error { return f.prove(ctx, false) }
 
 func (f *fence) prove(ctx context.Context, tolerant bool) error {
+	if f.broken.off {
+		return nil
+	}
 	if err := f.lost(); err != nil {
 		return err
 	}
@@ -360,6 +395,9 @@ func (f *fence) look(age time.Duration) {
 
 // append adds lines to the chain.
 func (f *fence) append(ctx context.Context, lines string) error {
+	if f.broken.off || f.broken.noRecord {
+		return nil
+	}
 	f.state.RLock()
 	defer f.state.RUnlock()
 	_, err := f.c.Append(ctx, []byte(lines))
@@ -416,12 +454,18 @@ func (f *fence) forget(done []string) {
 	}
 }
 
-// deleted notes that objects are gone. The chain hears of it with the next record.
-func (f *fence) deleted(names ...string) {
+// deleted notes the outcome of a deletion. The chain hears of what is gone with the next record. If it failed, it may still happen: the names
+// stay retired, whatever becomes of another attempt, until a later owner finds them old enough.
+func (f *fence) deleted(err error, names ...string) {
 	f.names.Lock()
 	defer f.names.Unlock()
 	for _, name := range names {
-		if _, ok := f.retired[name]; ok {
+		if err != nil {
+			f.suspect[name] = struct{}{}
+		}
+		_, suspect := f.suspect[name]
+		_, young := f.young[name]
+		if _, ok := f.retired[name]; ok && !suspect && !young {
 			f.gone[name] = struct{}{}
 		}
 	}
@@ -506,8 +550,13 @@ func (f *fence) snapshot(ctx context.Context) error {
 	return nil
 }
 
-// close ends the ownership: another node may take over without a word from anybody. It reports whether the record of that is in the chain. Cost: 1 PUT.
+// close ends the ownership: another node may take over without a word from anybody. It reports whether the record of that is in the chain. Cost: 1 PUT, and another one if something
+// was deleted.
 func (f *fence) close(ctx context.Context) bool {
+	f.names.Lock()
+	gone := slices.Collect(maps.Keys(f.gone))
+	f.names.Unlock()
+	_ = f.reuse(ctx, gone[:min(len(gone), maxRetire)]...) // else a later owner finds them gone
 	return f.c.Close(ctx) == nil && !errors.Is(f.c.Err(), chain.ErrFenced)
 }
 

@@ -113,6 +113,7 @@ type parts struct {
 	fs        vfs.FS
 	lease     time.Duration
 	clock     *chain.Clock
+	change    func(*fence) // breaks a part of it
 	writeWait time.Duration
 	pause     time.Duration // after the first failure of an upload
 	reindex   bool          // the index is made anew
@@ -182,7 +183,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	}
 	p.fence, err = openFence(ctx, p.b, fenceOptions{
 		prefix: p.loose.prefix(""), node: p.node, host: p.host, takeOver: c.TakeOver, lease: o.lease, clock: o.clock,
-		tolerant: c.Durability == DurableInJournal, say: c.Log, life: p.life,
+		tolerant: c.Durability == DurableInJournal, say: c.Log, life: p.life, change: o.change,
 	})
 	loose.health.record(ctx, err)
 	if err != nil {

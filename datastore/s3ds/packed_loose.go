@@ -118,29 +118,21 @@ func (p *Packed) deleteLoose(ctx context.Context, objects []string) error {
 		if err := p.fence.retire(ctx, names...); err != nil {
 			return err
 		}
-		if err := p.b.Delete(ctx, some...); err != nil {
+		err := p.b.Delete(ctx, some...)
+		p.fence.deleted(err, names...)
+		if err != nil {
 			return err
 		}
-		p.fence.deleted(names...)
 	}
 	return nil
 }
 
-// reuse tells the chain of objects that were deleted and are about to be there again. One whose deletion has failed is deleted once more.
+// reuse tells the chain of objects that were deleted and are about to be there again. What fits into a pack comes here only if it is known that they are gone;
+// for the few others a deletion that failed, and arrives later still, is not waited for.
 func (p *Packed) reuse(ctx context.Context, puts []put) error {
-	var names, again []string
-	for _, one := range puts {
-		name := p.under(one.key)
-		if p.fence.doomed(name) {
-			again = append(again, p.loose.object(one.key))
-		}
-		names = append(names, name)
-	}
-	if len(again) > 0 {
-		if err := p.b.Delete(ctx, again...); err != nil {
-			return err
-		}
-		p.fence.deleted(names...)
+	names := make([]string, len(puts))
+	for i, one := range puts {
+		names[i] = p.under(one.key)
 	}
 	return p.fence.reuse(ctx, names...)
 }

@@ -31,6 +31,9 @@ type doubt struct {
 func (p *Packed) doubts() doubt {
 	everything := func(format string, args ...any) doubt { return doubt{true, true, true, fmt.Sprintf(format, args...)} }
 	f := p.fence
+	if f.broken.off && p.x.Complete() {
+		return doubt{}
+	}
 	if !p.x.Complete() {
 		return everything("")
 	}
@@ -121,22 +124,33 @@ func (p *Packed) resync(ctx context.Context, progress func(Progress)) error {
 			"%d deleted blocks alive again (%d packs read for that), %d single objects adopted and %d gone",
 			why, w.adopted, w.blocks, w.vanished, w.lost, w.revived, w.reread, w.loose, w.looseLost)
 	}
-	return p.finishDeletions(ctx, r.doomed)
+	there := map[string]struct{}{}
+	for _, n := range r.doomed {
+		there[n] = struct{}{}
+	}
+	for n := range p.fence.allDoomed() {
+		if _, ok := there[n]; !ok && (d.loose || isPack(n)) {
+			p.fence.deleted(nil, n)
+		}
+	}
+	p.finishDeletions(ctx, r.doomed)
+	return nil
+}
+
+func isPack(name string) bool {
+	_, err := pack.ParseName(name)
+	return err == nil
 }
 
 // finishDeletions deletes what an owner had retired and did not delete. If that fails the next start tries again.
-func (p *Packed) finishDeletions(ctx context.Context, names []string) error {
+func (p *Packed) finishDeletions(ctx context.Context, names []string) {
 	for some := range slices.Chunk(names, deleteBatch) {
 		objects := make([]string, len(some))
 		for i, n := range some {
 			objects[i] = p.name(n)
 		}
-		if err := p.b.Delete(ctx, objects...); err != nil {
-			return nil //nolint:nilerr // they stay retired
-		}
-		p.fence.deleted(some...)
+		p.fence.deleted(p.b.Delete(ctx, objects...), some...)
 	}
-	return nil
 }
 
 // resyncing is a resync that is under way.
@@ -205,7 +219,7 @@ func (r *resyncing) run(ctx context.Context) error {
 	if err := r.vanish(ctx); err != nil {
 		return err
 	}
-	if r.doubt.dead {
+	if r.doubt.dead && !r.p.fence.broken.keepDead {
 		if err := r.revive(ctx); err != nil {
 			return err
 		}
