@@ -28,7 +28,7 @@
 //
 // # Layout packs
 //
-// A write goes through owner (is this the one node that may write here?), journal (durable on the local disk) and index, and returns. In the
+// A write goes through the fence (is this the one process that may write here? fence.go, on package chain), journal (durable on the local disk) and index, and returns. In the
 // background a sealed segment of the journal is uploaded as a pack, the index is told, and the segment is removed. A read asks the
 // index, and then the journal, span (ranges of packs, with a cache on disk), or the bucket for an object of its own. Has, GetSize, Query and
 // DiskUsage end at the index. Compaction removes dead packs and merges tiny and mostly dead ones. Inner nodes of DAGs (links) are
@@ -43,7 +43,12 @@
 //   - A pack is not removed while it is uploaded again (compaction.hold), for the index may take blocks into it.
 //   - What the index expects somewhere and is not there is an error, and is replaced by the next put (heal).
 //
-// A node without a usable index makes it anew from the bucket (one GET per pack) and its journal.
+// A node without a usable index makes it again from the bucket (one GET per pack) and its journal. One whose index may not agree with the bucket, because another
+// process owned the prefix since, or this one did not end in order, is brought in step with it before it is used (resync.go). Nothing is deleted in the bucket before the chain
+// says so, and what the chain says to be deleted is not counted on by later owners.
+//
+// One hole is left. An object of its own whose name is used again (no pack has one) may be hit by a deletion of an earlier owner that was suspended between its record and its
+// request. Blocks that fit into a pack are written to a pack then; those over 8 MiB, and values that are no blocks, are not.
 //
 // All methods are safe for concurrent use. The package is called by the kubo plugin and by any other user of
 // go-datastore; it logs nothing, and reads no environment but what the AWS SDK's credential chain reads.
