@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// compactDelay is how long compaction waits after the first sign of work: a gc that deletes for a while is over by then, and dead packs go
-	// with one request instead of one each.
+	// compactDelay is how long compaction waits after the first sign of work: a gc that deletes for a while is over
+	// by then, and dead packs go with one request instead of one each.
 	compactDelay = 30 * time.Second
 	// compactPause lies between two merges. One pack of 32 MiB in 10 s is 3 MB/s each way, a thirtieth of what a connection does.
 	compactPause = 10 * time.Second
@@ -162,8 +162,9 @@ func (p *Packed) condemn() []index.Pack {
 	return dead
 }
 
-// removeDead deletes dead packs. The index is committed first, for a crash must not bring back entries whose pack is gone; then the chain
-// hears of it, where an owner that was replaced finds out; and the packs leave the index last, so that a crash in between leaves them to be deleted again.
+// removeDead deletes dead packs. The index is committed first, for a crash must not bring back entries whose pack is
+// gone; then the chain hears of it, where an owner that was replaced finds out; and the packs leave the index last,
+// so that a crash in between leaves them to be deleted again.
 func (p *Packed) removeDead(ctx context.Context) (int, error) {
 	dead := p.condemn()
 	if len(dead) == 0 {

@@ -62,10 +62,11 @@ type Config struct {
 	Memory      int64         // [memory] for reads and compaction; the index takes up to 64 MiB besides
 	Durability  string        // [durability] DurableInJournal or DurableInBucket
 
-	// TakeOver has the store take the prefix over from another node that was not stopped in order. It is no setting of a repo: it is for one start, by the
-	// word of a person who knows that the other node is dead, or has to leave.
+	// TakeOver has the store take the prefix over from another node that was not stopped in order. It is no setting
+	// of a repo: it is for one start, by the word of a person who knows that the other node is dead, or has to leave.
 	TakeOver bool
-	// Log, if it is not nil, gets a line when the prefix changes hands, and when the index was brought in step with the bucket. It is no setting either.
+	// Log, if it is not nil, gets a line when the prefix changes hands, and when the index was brought in step with
+	// the bucket. It is no setting either.
 	Log func(line string)
 }
 

@@ -28,9 +28,10 @@ const (
 )
 
 const (
-	// defaultLease is how long a proof of ownership is good for an acknowledgement. While something is written the bucket is asked once in two
-	// thirds of it, 20 s: 130,000 GETs in a month of writing day and night, $0.05. A process that takes over from one that may be
-	// alive waits for as long, and graceShare more, before it does anything.
+	// defaultLease is how long a proof of ownership is good for an acknowledgement. While something is written the
+	// bucket is asked once in two thirds of it, 20 s: 130,000 GETs in a month of writing day and night, $0.05. A
+	// process that takes over from one that may be alive waits for as long, and graceShare more, before it does
+	// anything.
 	defaultLease = 30 * time.Second
 	// graceShare of the lease makes up for clocks that run at different speeds, and for a process that is slow between its look at the
 	// clock and its answer.
@@ -197,8 +198,8 @@ const (
 
 func line(what, name string) string { return what + " " + strconv.Quote(name) + "\n" }
 
-// lateAge is how old a record must be before nothing of the request that it announced can arrive any more: S3 refuses requests whose signatures are older than
-// 15 minutes, from clocks that are wrong by 15 minutes at most.
+// lateAge is how old a record must be before nothing of the request that it announced can arrive any more: S3 refuses
+// requests whose signatures are older than 15 minutes, from clocks that are wrong by 15 minutes at most.
 const lateAge = 30 * time.Minute
 
 // replay fills in what the chain says about deleted objects.
@@ -288,9 +289,10 @@ func (f *fence) explain(err error) error {
 	return err
 }
 
-// hold returns nil if a write may be acknowledged now. It asks nothing while the last proof is good; from two thirds of the lease on it asks in the
-// background, and after its end it waits for the answer. *ReplacedError, from then on: another process has taken over. Any other error says that the bucket could not be
-// asked. That is no error for writes that are safe in the journal: the owner is unknown then, and the bucket is asked until it answers.
+// hold returns nil if a write may be acknowledged now. It asks nothing while the last proof is good; from two thirds
+// of the lease on it asks in the background, and after its end it waits for the answer. *ReplacedError, from then on:
+// another process has taken over. Any other error says that the bucket could not be asked. That is no error for
+// writes that are safe in the journal: the owner is unknown then, and the bucket is asked until it answers.
 func (f *fence) hold(ctx context.Context) error { return f.prove(ctx, f.tolerant) }
 
 // certain is hold for what must not happen while the owner is unknown.
@@ -454,8 +456,9 @@ func (f *fence) forget(done []string) {
 	}
 }
 
-// deleted notes the outcome of a deletion. The chain hears of what is gone with the next record. If it failed, it may still happen: the names
-// stay retired, whatever becomes of another attempt, until a later owner finds them old enough.
+// deleted notes the outcome of a deletion. The chain hears of what is gone with the next record. If it failed, it may
+// still happen: the names stay retired, whatever becomes of another attempt, until a later owner finds them old
+// enough.
 func (f *fence) deleted(err error, names ...string) {
 	f.names.Lock()
 	defer f.names.Unlock()
@@ -471,8 +474,8 @@ func (f *fence) deleted(err error, names ...string) {
 	}
 }
 
-// doomed reports whether the object of that name was retired, and is not known to be gone: it may be deleted at any moment, so nothing new may
-// have this name.
+// doomed reports whether the object of that name was retired, and is not known to be gone: it may be deleted at any
+// moment, so nothing new may have this name.
 func (f *fence) doomed(name string) bool {
 	f.names.Lock()
 	defer f.names.Unlock()
@@ -550,8 +553,8 @@ func (f *fence) snapshot(ctx context.Context) error {
 	return nil
 }
 
-// close ends the ownership: another node may take over without a word from anybody. It reports whether the record of that is in the chain. Cost: 1 PUT, and another one if something
-// was deleted.
+// close ends the ownership: another node may take over without a word from anybody. It reports whether the record of
+// that is in the chain. Cost: 1 PUT, and another one if something was deleted.
 func (f *fence) close(ctx context.Context) bool {
 	f.names.Lock()
 	gone := slices.Collect(maps.Keys(f.gone))
@@ -648,8 +651,8 @@ func (r *ownerRecord) owned(may bool) *OwnedError {
 	return e
 }
 
-// keepFormerOut writes an owner object that former releases refuse, in place of what was read. A node of such a release that has the prefix finds out
-// at its next renewal.
+// keepFormerOut writes an owner object that former releases refuse, in place of what was read. A node of such a
+// release that has the prefix finds out at its next renewal.
 func keepFormerOut(ctx context.Context, b bucket.Bucket, key, id string, read *ownerRecord) error {
 	if read != nil && read.Version == chainOwner {
 		return nil

@@ -23,7 +23,8 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
-// unruly is the way of one process to the bucket: requests are slow, refused, or lose their answers, and now and then the process sleeps, for up to an hour.
+// unruly is the way of one process to the bucket: requests are slow, refused, or lose their answers, and now and then
+// the process sleeps, for up to an hour.
 type unruly struct {
 	bucket.Bucket
 	mu     sync.Mutex
@@ -113,8 +114,9 @@ type acknowledgement struct {
 	called  time.Time
 }
 
-// fenceHistory lets three nodes with clocks that jump own one prefix, each taking it over from the others by force, for some hours of a clock that costs
-// nothing. It returns the first acknowledgement of a write that began when another process was the owner already, "" if there is none.
+// fenceHistory lets three nodes with clocks that jump own one prefix, each taking it over from the others by force,
+// for some hours of a clock that costs nothing. It returns the first acknowledgement of a write that began when
+// another process was the owner already, "" if there is none.
 func fenceHistory(t *testing.T, seed uint64, change func(*fence)) (violation string, acks int) {
 	store := mem.New()
 	var mu sync.Mutex
@@ -194,8 +196,9 @@ func fenceHistory(t *testing.T, seed uint64, change func(*fence)) (violation str
 	return "", len(done)
 }
 
-// TestNoTwoOwnersAcknowledge: after a takeover the one before acknowledges nothing that begins then, whatever clocks and requests do. Without the wait of the one that
-// takes over, and with a proof that is good for ever, there are violations.
+// TestNoTwoOwnersAcknowledge: after a takeover the one before acknowledges nothing that begins then, whatever clocks
+// and requests do. Without the wait of the one that takes over, and with a proof that is good for ever, there are
+// violations.
 func TestNoTwoOwnersAcknowledge(t *testing.T) {
 	seed := gate.Random(t).Uint64()
 	run := func(seed uint64, change func(*fence)) (violation string, acks int) {
@@ -231,7 +234,8 @@ type repo struct {
 	acks map[string]bool // blocks that were acknowledged here and may be in no bucket yet
 }
 
-// latch is the way of one process to the bucket. It can be shut for good, as a kill does, and hold deletions back until they are let go, as the network does.
+// latch is the way of one process to the bucket. It can be shut for good, as a kill does, and hold deletions back
+// until they are let go, as the network does.
 type latch struct {
 	bucket.Bucket
 	mu   sync.Mutex
@@ -283,7 +287,8 @@ func (l *latch) Delete(ctx context.Context, keys ...string) error {
 	return l.Bucket.Delete(ctx, keys...)
 }
 
-// prefixHistory lets three repos, copies and backups of them work on one prefix, and returns what was lost of what was acknowledged and is pinned.
+// prefixHistory lets three repos, copies and backups of them work on one prefix, and returns what was lost of what
+// was acknowledged and is pinned.
 func prefixHistory(t *testing.T, seed uint64, change func(*fence)) (lost string) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	store := mem.New()
@@ -437,7 +442,8 @@ func prefixHistory(t *testing.T, seed uint64, change func(*fence)) (lost string)
 	return ""
 }
 
-// TestNothingPinnedIsLostToAnotherNode: nodes that take a prefix over from each other, kills, copies, backups that are restored, and deletions that arrive late.
+// TestNothingPinnedIsLostToAnotherNode: nodes that take a prefix over from each other, kills, copies, backups that
+// are restored, and deletions that arrive late.
 func TestNothingPinnedIsLostToAnotherNode(t *testing.T) {
 	seed := gate.Random(t).Uint64()
 	for i := range uint64(gate.Rounds(20, 300, 10_000)) {

@@ -45,7 +45,8 @@ func newSession() string { return rand.Text() }
 // was reports whether a session was a process in this very folder. It has ended then: this one has the lock.
 func (n *node) was(session string) bool { return !n.moved && slices.Contains(n.sessions, session) }
 
-// began writes down, durably, that a process with this session works here from now on. before is the session that owns the prefix until then.
+// began writes down, durably, that a process with this session works here from now on. before is the session that
+// owns the prefix until then.
 func (n *node) began(before, session string) error {
 	all := []string{session}
 	if n.was(before) {
@@ -62,7 +63,8 @@ func (n *node) began(before, session string) error {
 	return nil
 }
 
-// remember reads which processes have worked here. A file that cannot be read says nothing: the prefix is taken over with a word of a person then.
+// remember reads which processes have worked here. A file that cannot be read says nothing: the prefix is taken over
+// with a word of a person then.
 func (n *node) remember() error {
 	fi, err := n.fs.Stat(n.fs.PathJoin(n.dir, nodeFile))
 	if err != nil {

@@ -25,8 +25,9 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
 )
 
-// closeTimeout is how long Close waits for uploads that are under way, and for the one request that it may send itself. Broken off, an upload is paid for and
-// sent again after the next start, so a node that runs for a second at a time would never end one. 5 s are 450 MB at 90 MB/s.
+// closeTimeout is how long Close waits for uploads that are under way, and for the one request that it may send
+// itself. Broken off, an upload is paid for and sent again after the next start, so a node that runs for a second at
+// a time would never end one. 5 s are 450 MB at 90 MB/s.
 const closeTimeout = 5 * time.Second
 
 // Store is what every layout is.
@@ -47,9 +48,9 @@ var (
 	_ Store = (*Packed)(nil)
 )
 
-// Packed is a datastore that reads packs. In layout packs blocks go to a journal on the local disk, and from there in packs to the bucket; in
-// layout objects each goes to an object of its own. An index on the local disk knows where each is. See the package comment. Safe for
-// concurrent use.
+// Packed is a datastore that reads packs. In layout packs blocks go to a journal on the local disk, and from there in
+// packs to the bucket; in layout objects each goes to an object of its own. An index on the local disk knows where
+// each is. See the package comment. Safe for concurrent use.
 type Packed struct {
 	c     Config
 	b     bucket.Bucket
@@ -120,12 +121,13 @@ type parts struct {
 	manual    bool          // nothing runs in the background by itself but uploads
 }
 
-// OpenPacked connects to the bucket of c and returns the datastore in it, which reads packs and writes in the layout that c names. It claims the prefix
-// (an error that matches ErrOwned names the node that has it), recovers the journal, and opens the index. If there is none, or one that is
-// damaged or of another store, it is made again from the bucket, with one LIST per 1,000 objects and one GET per pack; if another node has
-// changed the prefix since the index was written, or this one did not end in order, the index is brought in step with the bucket (resync). progress,
-// which may be nil, is told. What is broken off goes on at the next start. Cost otherwise: 1 LIST, 1 PUT, and
-// 1 GET for the owner object and for each record of the chain since its snapshot.
+// OpenPacked connects to the bucket of c and returns the datastore in it, which reads packs and writes in the layout
+// that c names. It claims the prefix (an error that matches ErrOwned names the node that has it), recovers the
+// journal, and opens the index. If there is none, or one that is damaged or of another store, it is made again from
+// the bucket, with one LIST per 1,000 objects and one GET per pack; if another node has changed the prefix since the
+// index was written, or this one did not end in order, the index is brought in step with the bucket (resync).
+// progress, which may be nil, is told. What is broken off goes on at the next start. Cost otherwise: 1 LIST, 1 PUT,
+// and 1 GET for the owner object and for each record of the chain since its snapshot.
 func OpenPacked(ctx context.Context, c Config, repo string, progress func(Progress)) (*Packed, error) {
 	d, err := connect(ctx, c)
 	if err != nil {
@@ -258,9 +260,9 @@ func (p *Packed) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close ends calls that are under way with an error, and lets go of bucket and disk. What waits to be uploaded stays in the journal,
-// durably, and is uploaded after the next start. It waits for uploads that are under way and for one small request, each for closeTimeout at
-// most, and for the local disk. Later calls return ErrClosed.
+// Close ends calls that are under way with an error, and lets go of bucket and disk. What waits to be uploaded stays
+// in the journal, durably, and is uploaded after the next start. It waits for uploads that are under way and for one
+// small request, each for closeTimeout at most, and for the local disk. Later calls return ErrClosed.
 func (p *Packed) Close() error {
 	p.closeOnce.Do(func() { p.closeErr = p.shut(context.Background()) })
 	return p.closeErr

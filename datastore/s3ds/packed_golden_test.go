@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
@@ -114,7 +115,7 @@ func TestRequestsOfPacks(t *testing.T) {
 	log := &recorded.Log{}
 	s := newSite(recorded.Wrap(mem.New(), log))
 	s.c.PackSize, s.c.Memory = 0, 0 // the defaults
-	s.c.CacheSize = NoCache
+	s.c.CacheSize, s.o.lease = NoCache, time.Hour
 	log.Section("first start")
 	p := s.open(t)
 	reopen := func() {

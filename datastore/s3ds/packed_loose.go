@@ -127,8 +127,9 @@ func (p *Packed) deleteLoose(ctx context.Context, objects []string) error {
 	return nil
 }
 
-// reuse tells the chain of objects that were deleted and are about to be there again. What fits into a pack comes here only if it is known that they are gone;
-// for the few others a deletion that failed, and arrives later still, is not waited for.
+// reuse tells the chain of objects that were deleted and are about to be there again. What fits into a pack comes
+// here only if it is known that they are gone; for the few others a deletion that failed, and arrives later still, is
+// not waited for.
 func (p *Packed) reuse(ctx context.Context, puts []put) error {
 	names := make([]string, len(puts))
 	for i, one := range puts {
@@ -142,8 +143,9 @@ func (p *Packed) under(key ds.Key) string {
 	return strings.TrimPrefix(p.loose.object(key), p.loose.prefix(""))
 }
 
-// ownObject returns a block that is damaged or lost in a pack, if it has an object of its own as well: one that was put, in layout objects, when
-// the damage was found, before the index was made anew. The index points there from then on.
+// ownObject returns a block that is damaged or lost in a pack, if it has an object of its own as well: one that was
+// put, in layout objects, when the damage was found, before the index was made anew. The index points there from then
+// on.
 func (p *Packed) ownObject(ctx context.Context, n name, l index.Location) ([]byte, bool) {
 	if l.Kind != index.InPack || n.multihash() == nil {
 		return nil, false

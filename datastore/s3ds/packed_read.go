@@ -92,7 +92,8 @@ func (p *Packed) damaged(n name) {
 	}
 }
 
-// fetch reads a value from where it is. Blocks are verified. An error that matches index.ErrNotFound is about a pack that is no longer there.
+// fetch reads a value from where it is. Blocks are verified. An error that matches index.ErrNotFound is about a pack
+// that is no longer there.
 func (p *Packed) fetch(ctx context.Context, n name, l index.Location) ([]byte, error) {
 	h := n.multihash()
 	switch l.Kind {
@@ -225,8 +226,8 @@ func (p *Packed) DiskUsage(ctx context.Context) (uint64, error) {
 	return uint64(p.x.Stats().Bytes), nil
 }
 
-// lookEvery is how often Check has the bucket asked whether this process is still the owner, if nothing else does: an owner that is idle and was
-// replaced says so after an hour at the latest. 720 GETs a month are $0.0003.
+// lookEvery is how often Check has the bucket asked whether this process is still the owner, if nothing else does: an
+// owner that is idle and was replaced says so after an hour at the latest. 720 GETs a month are $0.0003.
 const lookEvery = time.Hour
 
 // Check implements datastore.CheckedDatastore: nil if the store is believed to work: the index and the journal can be written, nobody

@@ -19,8 +19,8 @@ import (
 const (
 	// reindexWidth is how many indexes of packs are fetched at the same time: at 25 ms each, 2,500 packs a second.
 	reindexWidth = 64
-	// reindexMemory bounds the indexes that are in memory at the same time, in bytes. One of 32 MiB in blocks of 256 KiB has 5 KiB; the largest possible
-	// has 32 MiB, and takes six times as much when it is decoded.
+	// reindexMemory bounds the indexes that are in memory at the same time, in bytes. One of 32 MiB in blocks of 256
+	// KiB has 5 KiB; the largest possible has 32 MiB, and takes six times as much when it is decoded.
 	reindexMemory = 64 << 20
 	// reindexCommit is how many packs an interrupted rebuild does again, at most.
 	reindexCommit = 256

@@ -72,12 +72,13 @@ type found struct {
 	loose, looseLost int64
 }
 
-// resync brings the index in step with the bucket if it may not be. Packs that it does not know are adopted; what is gone is noted as lost, and
-// not forgotten; and if another process owned the prefix since, blocks that the index had deleted are alive again as long as they
-// are in a pack, for that process may have answered that they are there. It may be broken off and repeated.
+// resync brings the index in step with the bucket if it may not be. Packs that it does not know are adopted; what is
+// gone is noted as lost, and not forgotten; and if another process owned the prefix since, blocks that the index had
+// deleted are alive again as long as they are in a pack, for that process may have answered that they are there. It
+// may be broken off and repeated.
 //
-// Cost: nothing after an end in order; else 1 LIST per 1,000 objects (without those of single blocks, after a crash), 1 GET per pack that the index does not know, and
-// after a takeover 1 GET per pack of which a part is dead.
+// Cost: nothing after an end in order; else 1 LIST per 1,000 objects (without those of single blocks, after a crash),
+// 1 GET per pack that the index does not know, and after a takeover 1 GET per pack of which a part is dead.
 func (p *Packed) resync(ctx context.Context, progress func(Progress)) error {
 	d := p.doubts()
 	if !d.packs {
@@ -352,8 +353,8 @@ func (r *resyncing) pack(ctx context.Context, group *errgroup.Group, n pack.Name
 	})
 }
 
-// vanish deals with packs of the index that are not in the bucket, or are being deleted there. Their entries stay if a block is nowhere else: it
-// was acknowledged, and is lost until it is put again.
+// vanish deals with packs of the index that are not in the bucket, or are being deleted there. Their entries stay if
+// a block is nowhere else: it was acknowledged, and is lost until it is put again.
 func (r *resyncing) vanish(ctx context.Context) error {
 	p := r.p
 	for _, k := range r.before {

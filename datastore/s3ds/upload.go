@@ -132,8 +132,9 @@ func (p *Packed) uploadOne(ctx context.Context, s *journal.Segment) error {
 	}
 	name := s.Name().String()
 	if k, err := p.x.PackNamed(name); err == nil && !k.Incomplete || p.fence.doomed(name) {
-		// It was uploaded before a crash: the pack is there, or was dead and is gone or about to be, and AddPack would leave it as it is. What the index
-		// expects in this segment came there since, by a replay under another id, and has to be written once more.
+		// It was uploaded before a crash: the pack is there, or was dead and is gone or about to be, and AddPack
+		// would leave it as it is. What the index expects in this segment came there since, by a replay under another
+		// id, and has to be written once more.
 		p.segs.retire(s.ID())
 		if err := p.salvage(ctx, s); err != nil {
 			return err
@@ -183,8 +184,9 @@ func (p *Packed) addSegment(ctx context.Context, s *journal.Segment) error {
 // errBusy passes: the upload is tried again.
 var errBusy = errors.New("busy")
 
-// putPack puts a pack into the bucket, where it may be already: its name says what is in it. What the bucket says to be there is looked at before it is
-// believed, for the copy in the journal goes next: if it is not this pack, byte by byte, it is replaced.
+// putPack puts a pack into the bucket, where it may be already: its name says what is in it. What the bucket says to
+// be there is looked at before it is believed, for the copy in the journal goes next: if it is not this pack, byte by
+// byte, it is replaced.
 func (p *Packed) putPack(ctx context.Context, n pack.Name, body io.ReadSeeker) error {
 	if err := p.fence.hold(ctx); err != nil {
 		return err

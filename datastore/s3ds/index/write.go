@@ -221,9 +221,9 @@ func (x *Index) apply(doing string, fn func() error) error {
 	return classify(doing, err)
 }
 
-// PutJournal adds blocks that are in the journal, whose Locations name segment, offset and length. A key that has an entry
-// keeps it, unless that is in a pack that is unfit: the block is already somewhere. So a segment can be replayed any number of times, in any order, before AddPack
-// has taken it over. It returns how many entries are new.
+// PutJournal adds blocks that are in the journal, whose Locations name segment, offset and length. A key that has an
+// entry keeps it, unless that is in a pack that is unfit: the block is already somewhere. So a segment can be
+// replayed any number of times, in any order, before AddPack has taken it over. It returns how many entries are new.
 //
 // Not synced: after a crash the store replays the segments that are still there.
 func (x *Index) PutJournal(ctx context.Context, entries ...Entry) (added int, err error) {
@@ -417,8 +417,8 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 	return all.ID, nil
 }
 
-// Revive gives blocks of a pack their entries back that have none, or one in a pack that is unfit: they were deleted, and that is void. entries
-// are all blocks of the pack. It returns how many entries are new.
+// Revive gives blocks of a pack their entries back that have none, or one in a pack that is unfit: they were deleted,
+// and that is void. entries are all blocks of the pack. It returns how many entries are new.
 //
 // Not synced: after a crash it has to be repeated.
 func (x *Index) Revive(ctx context.Context, id PackID, entries []Entry) (revived int, err error) {
@@ -549,8 +549,8 @@ func (x *Index) SetComplete(ctx context.Context, complete bool) error {
 	return x.Commit(ctx)
 }
 
-// Commit makes every update that returned before durable, with the note of Options, with two synced writes: Pebble's log, then the head. If a later
-// Open does not find it again, it says ErrCorrupt.
+// Commit makes every update that returned before durable, with the note of Options, with two synced writes: Pebble's
+// log, then the head. If a later Open does not find it again, it says ErrCorrupt.
 func (x *Index) Commit(ctx context.Context) error {
 	const doing = "commit the index"
 	if err := x.enter(); err != nil {
