@@ -495,13 +495,27 @@ func (f *fence) allDoomed() map[string]struct{} {
 	return all
 }
 
-// reuse makes names usable again whose objects are gone: the chain is told. Names that are not known to be gone stay as they are.
+// overdue returns the names of objects that were retired so long ago that nothing of their deletion is under way any
+// more, and that no owner has found to be gone.
+func (f *fence) overdue() []string {
+	f.names.Lock()
+	defer f.names.Unlock()
+	var names []string
+	for name := range f.retired {
+		if _, young := f.young[name]; !young {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// reuse makes names usable again whose objects are gone, or that cannot be avoided: the chain is told.
 func (f *fence) reuse(ctx context.Context, names ...string) error {
 	var lines strings.Builder
 	var done []string
 	f.names.Lock()
 	for _, name := range names {
-		if _, ok := f.gone[name]; ok {
+		if _, ok := f.retired[name]; ok {
 			done = append(done, name)
 			lines.WriteString(line(goneLine, name))
 		}
@@ -513,6 +527,11 @@ func (f *fence) reuse(ctx context.Context, names ...string) error {
 	if err := f.append(ctx, lines.String()); err != nil {
 		return err
 	}
+	f.names.Lock()
+	for _, name := range done {
+		f.gone[name] = struct{}{}
+	}
+	f.names.Unlock()
 	f.forget(done)
 	return nil
 }

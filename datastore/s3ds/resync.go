@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -83,12 +84,13 @@ func (p *Packed) resync(ctx context.Context, progress func(Progress)) error {
 	d := p.doubts()
 	if !d.packs {
 		p.fence.trusted()
+		p.finishDeletions(ctx, p.fence.overdue())
 		return p.x.Commit(ctx)
 	}
 	fresh := !p.x.Complete()
 	r := newResyncing(p, d, progress)
 	err := r.run(ctx)
-	if err == nil && len(r.orphans) > 0 && !d.loose {
+	if err == nil && len(r.unknown) > 0 && !d.loose {
 		// A crash leaves such a pack between its upload and its record in the index; so does an index that is a copy from before.
 		d.loose, d.why = true, "the bucket has packs that the index does not know"
 		r = newResyncing(p, d, progress)
@@ -168,14 +170,15 @@ type resyncing struct {
 
 	before  []index.Pack              // of the index, when it began
 	listed  map[index.PackID]struct{} // of these: in the bucket, and not retired
-	waiting map[pack.ID]struct{}      // segments of the journal: their packs come into the index by an upload
-	orphans []orphan                  // packs that are neither in the index nor in the journal, after a crash
+	unknown []unknown                 // packs that are not in the index, and not in the journal either
+	fresh   []index.PackID            // packs that were found to be gone
 	entries []index.Entry             // loose ones that are not in the index
 	seen    int64                     // loose objects that the index has
 	doomed  []string                  // objects that are there and were retired
 }
 
-type orphan struct {
+// unknown is a pack of the bucket.
+type unknown struct {
 	name pack.Name
 	size int64
 }
@@ -195,29 +198,20 @@ func newResyncing(p *Packed, d doubt, progress func(Progress)) *resyncing {
 }
 
 func (r *resyncing) run(ctx context.Context) error {
-	if !r.doubt.loose {
-		r.waiting = map[pack.ID]struct{}{}
-		for b, err := range r.p.j.Blocks() {
-			if err != nil {
-				return fmt.Errorf("read the journal: %w", err)
-			}
-			r.waiting[b.Segment] = struct{}{}
-		}
-	}
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(reindexWidth)
-	listed := r.list(gctx, group)
-	err := group.Wait() // the first failure, which also ended the list
-	if err == nil {
-		err = listed
-	}
-	if err != nil {
+	err := r.together(ctx, func(ctx context.Context, group *errgroup.Group) error { return r.list(ctx, group) })
+	if err != nil || len(r.unknown) > 0 && !r.doubt.loose {
 		return err
 	}
-	if len(r.orphans) > 0 {
-		return nil
-	}
 	if err := r.vanish(ctx); err != nil {
+		return err
+	}
+	err = r.together(ctx, func(ctx context.Context, group *errgroup.Group) error {
+		for _, one := range r.unknown {
+			r.adopt(ctx, group, one)
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if r.doubt.dead && !r.p.fence.broken.keepDead {
@@ -225,10 +219,24 @@ func (r *resyncing) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.bury(ctx); err != nil {
+		return err
+	}
 	if r.doubt.loose && r.seen < r.p.x.Stats().LooseBlocks-r.what.loose {
 		return r.missLoose(ctx)
 	}
 	return nil
+}
+
+// together runs what do begins, some of it at the same time, and returns the first failure, which also ends the rest.
+func (r *resyncing) together(ctx context.Context, do func(context.Context, *errgroup.Group) error) error {
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(reindexWidth)
+	err := do(gctx, group)
+	if failed := group.Wait(); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // list goes through the objects under the prefix, and adopts those that the index does not know.
@@ -252,7 +260,9 @@ func (r *resyncing) list(ctx context.Context, group *errgroup.Group) error {
 				r.doomed = append(r.doomed, under)
 				continue
 			}
-			r.pack(ctx, group, n, info.Size)
+			if err := r.pack(ctx, group, n, info.Size); err != nil {
+				return err
+			}
 			continue
 		}
 		if !r.doubt.loose {
@@ -306,31 +316,36 @@ func (r *resyncing) flush(ctx context.Context) error {
 }
 
 // pack takes note of a pack that is in the bucket, and adopts it if the index does not know it.
-func (r *resyncing) pack(ctx context.Context, group *errgroup.Group, n pack.Name, size int64) {
+func (r *resyncing) pack(ctx context.Context, group *errgroup.Group, n pack.Name, size int64) error {
 	p := r.p
 	k, err := p.x.PackNamed(n.String())
 	if err == nil {
 		r.listed[k.ID] = struct{}{}
 	}
+	one := unknown{n, size}
 	switch {
-	case err == nil && !k.Incomplete && k.Unfit == "":
+	case err == nil && !k.Incomplete:
+		if k.Unfit == missing && k.Size == size { // it is back
+			return p.x.SetUnfit(ctx, k.ID, "")
+		}
 		r.report(func() { r.done.Packs++; r.done.Blocks += k.Blocks; r.done.Bytes += k.Bytes })
-		return
-	case err == nil && !k.Incomplete && k.Size == size:
-		if err := p.x.SetUnfit(ctx, k.ID, ""); err != nil { // it is back
-			r.report(func() { r.broken = append(r.broken, err) })
+	case err == nil && !r.doubt.loose: // openIndex ends what was begun
+	case !r.doubt.loose:
+		if waits, ok := p.j.Sealed(n.ID); !ok || waits != n { // else it comes into the index by its upload
+			r.unknown = append(r.unknown, one)
 		}
-		return
-	case err == nil && !r.doubt.loose:
-		return // openIndex ends what was begun
-	case err != nil && !r.doubt.loose:
-		if _, waits := r.waiting[n.ID]; !waits || n.Writer != p.node.id {
-			r.orphans = append(r.orphans, orphan{n, size})
-		}
-		return
+	case len(r.before) > 0:
+		r.unknown = append(r.unknown, one)
+	default: // a new index: nothing has to be known before
+		r.adopt(ctx, group, one)
 	}
+	return nil
+}
+
+func (r *resyncing) adopt(ctx context.Context, group *errgroup.Group, one unknown) {
+	p := r.p
 	group.Go(func() error {
-		blocks, bytes, err := p.adopt(ctx, n, size, r.memory)
+		blocks, bytes, err := p.adopt(ctx, one.name, one.size, r.memory)
 		if errors.Is(err, pack.ErrCorrupt) {
 			r.report(func() { r.broken = append(r.broken, err) })
 			return nil
@@ -353,31 +368,45 @@ func (r *resyncing) pack(ctx context.Context, group *errgroup.Group, n pack.Name
 	})
 }
 
-// vanish deals with packs of the index that are not in the bucket, or are being deleted there. Their entries stay if
-// a block is nowhere else: it was acknowledged, and is lost until it is put again.
-func (r *resyncing) vanish(ctx context.Context) error {
-	p := r.p
-	for _, k := range r.before {
-		if _, here := r.listed[k.ID]; here {
-			continue
-		}
-		k, err := p.x.Pack(k.ID) // what was adopted may have taken blocks from it
-		if err != nil {
-			return err
-		}
-		if k.LiveBlocks == 0 {
-			if err := p.x.RemovePack(ctx, k.ID); err != nil {
-				return err
+// gone yields the packs of the index that are not in the bucket, or are being deleted there, as the index has them now.
+func (r *resyncing) gone() iter.Seq[index.Pack] {
+	return func(yield func(index.Pack) bool) {
+		for _, k := range r.before {
+			if _, here := r.listed[k.ID]; here {
+				continue
 			}
-			continue
+			if now, err := r.p.x.Pack(k.ID); err == nil && !yield(now) {
+				return
+			}
 		}
+	}
+}
+
+// vanish marks packs that are gone, so that whatever else has their blocks takes them.
+func (r *resyncing) vanish(ctx context.Context) error {
+	for k := range r.gone() {
 		if k.Unfit == missing {
 			continue
 		}
-		r.what.vanished++
-		r.what.lost += k.LiveBlocks
-		if err := p.x.SetUnfit(ctx, k.ID, missing); err != nil {
+		if err := r.p.x.SetUnfit(ctx, k.ID, missing); err != nil {
 			return err
+		}
+		r.fresh = append(r.fresh, k.ID)
+	}
+	return nil
+}
+
+// bury forgets packs that are gone and of which every block is elsewhere. The entries of the others stay: their blocks were acknowledged, and
+// are lost until they are put again.
+func (r *resyncing) bury(ctx context.Context) error {
+	for k := range r.gone() {
+		if k.LiveBlocks == 0 {
+			if err := r.p.x.RemovePack(ctx, k.ID); err != nil {
+				return err
+			}
+		} else if slices.Contains(r.fresh, k.ID) {
+			r.what.vanished++
+			r.what.lost += k.LiveBlocks
 		}
 	}
 	return nil
@@ -389,34 +418,34 @@ const missing = "it is not in the bucket"
 // revive gives blocks of packs that are here their entries back.
 func (r *resyncing) revive(ctx context.Context) error {
 	p := r.p
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(reindexWidth)
-	for _, k := range r.before {
-		if _, here := r.listed[k.ID]; !here || k.Incomplete || k.Unfit != "" || k.LiveBlocks == k.Blocks {
-			continue
-		}
-		n, err := pack.ParseName(k.Name)
-		if err != nil {
-			return err
-		}
-		cost := min(max(k.Size-k.IndexOffset, 1), reindexMemory)
-		if err := r.memory.Acquire(gctx, cost); err != nil {
-			break
-		}
-		group.Go(func() error {
-			defer r.memory.Release(cost)
-			entries, err := p.readPackIndex(gctx, n, k.Size)
-			if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, bucket.ErrNotFound) {
-				return nil // what is alive in it is judged when it is read
-			} else if err != nil {
+	return r.together(ctx, func(ctx context.Context, group *errgroup.Group) error {
+		for _, k := range r.before {
+			if _, here := r.listed[k.ID]; !here || k.Incomplete || k.Unfit != "" || k.LiveBlocks == k.Blocks {
+				continue
+			}
+			n, err := pack.ParseName(k.Name)
+			if err != nil {
 				return err
 			}
-			revived, err := p.x.Revive(gctx, k.ID, packEntries(entries))
-			r.report(func() { r.what.reread++; r.what.revived += int64(revived) })
-			return err
-		})
-	}
-	return group.Wait()
+			cost := min(max(k.Size-k.IndexOffset, 1), reindexMemory)
+			if err := r.memory.Acquire(ctx, cost); err != nil {
+				return err
+			}
+			group.Go(func() error {
+				defer r.memory.Release(cost)
+				entries, err := p.readPackIndex(ctx, n, k.Size)
+				if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, bucket.ErrNotFound) {
+					return nil // what is alive in it is judged when it is read
+				} else if err != nil {
+					return err
+				}
+				revived, err := p.x.Revive(ctx, k.ID, packEntries(entries))
+				r.report(func() { r.what.reread++; r.what.revived += int64(revived) })
+				return err
+			})
+		}
+		return nil
+	})
 }
 
 // missLoose notes the blocks whose objects are gone.
