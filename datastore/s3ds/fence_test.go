@@ -209,33 +209,48 @@ func TestForeignOwnerObjectIsLeftAlone(t *testing.T) {
 
 // Another node counts on blocks that this one has deleted, and they stay; whatever it wrote is found.
 func TestWhatAnotherNodeCountedOnIsAliveAgain(t *testing.T) {
-	b := mem.New()
-	a, log := newSite(b), &recorded.Log{}
-	p := a.open(t)
-	all := blocksOf(t, 40, 100)
-	putAll(t, p, all[:30])
-	flush(t, p)
-	for _, one := range all[:30] {
-		require.NoError(t, p.Delete(t.Context(), one.key))
+	scene := func(t *testing.T, change func(*fence)) (said string, lost error) {
+		b := mem.New()
+		a, log := newSite(b), &recorded.Log{}
+		a.o.change = change
+		p := a.open(t)
+		all := blocksOf(t, 40, 100)
+		putAll(t, p, all[:30])
+		flush(t, p)
+		for _, one := range all[:30] {
+			require.NoError(t, p.Delete(t.Context(), one.key))
+		}
+		require.NoError(t, p.Close())
+
+		o := newSite(recorded.Wrap(b, log)).open(t)
+		log.Section("the same again")
+		putAll(t, o, all[:30])
+		require.True(t, strings.HasSuffix(log.String(), "# the same again\n(nothing)\n"), log.String())
+		putAll(t, o, all[30:])
+		flush(t, o)
+		require.NoError(t, o.Close())
+
+		told := a.logged()
+		p = a.open(t)
+		require.NoError(t, p.compactAll(t.Context(), 0, func(Progress) {}))
+		for _, one := range all {
+			_, err := p.Get(t.Context(), one.key)
+			lost = errors.Join(lost, err)
+		}
+		require.NoError(t, p.Close())
+		if lost == nil {
+			requireAll(t, newSite(b).open(t), all)
+		}
+		return told.String(), lost
 	}
-	require.NoError(t, p.Close())
-
-	o := newSite(recorded.Wrap(b, log)).open(t)
-	log.Section("the same again")
-	putAll(t, o, all[:30])
-	require.True(t, strings.HasSuffix(log.String(), "# the same again\n(nothing)\n"), log.String())
-	putAll(t, o, all[30:])
-	flush(t, o)
-	require.NoError(t, o.Close())
-
-	said := a.logged()
-	p = a.open(t)
-	require.NoError(t, p.compactAll(t.Context(), 0, func(Progress) {}))
-	requireAll(t, p, all)
-	require.Contains(t, said.String(), "1 packs adopted with 10 blocks")
-	require.Contains(t, said.String(), "30 deleted blocks alive again")
-	require.NoError(t, p.Close())
-	requireAll(t, newSite(b).open(t), all)
+	said, lost := scene(t, nil)
+	require.NoError(t, lost)
+	require.Contains(t, said, "1 packs adopted with 10 blocks")
+	require.Contains(t, said, "30 deleted blocks alive again")
+	for _, change := range []func(*fence){func(f *fence) { f.broken.keepDead = true }, func(f *fence) { f.broken.off = true }} {
+		_, lost = scene(t, change)
+		require.Error(t, lost, "a scene that proves something")
+	}
 }
 
 // A repo that was restored from a backup finds what was merged since.
@@ -310,32 +325,40 @@ func TestBlocksOfAVanishedPackAreLostAndCanBePutAgain(t *testing.T) {
 	requireAll(t, newSite(b).open(t), all)
 }
 
-// An owner that is replaced while it is about to delete finds out; what it has announced is not counted on.
+// What an owner has announced to delete is not counted on, for the request may arrive late.
 func TestDeletionThatArrivesLate(t *testing.T) {
-	b := mem.New()
-	late := &lateBucket{Bucket: b}
-	s := newSite(late)
-	p := s.open(t)
-	all := blocksOf(t, 10, 1000)
-	putAll(t, p, all)
-	flush(t, p)
-	for _, one := range all {
-		require.NoError(t, p.Delete(t.Context(), one.key))
+	scene := func(t *testing.T, change func(*fence)) (lost error) {
+		b := mem.New()
+		late := &lateBucket{Bucket: b}
+		s := newSite(late)
+		s.o.change = change
+		p := s.open(t)
+		all := blocksOf(t, 10, 1000)
+		putAll(t, p, all)
+		flush(t, p)
+		for _, one := range all {
+			require.NoError(t, p.Delete(t.Context(), one.key))
+		}
+		late.hold.Store(true)
+		over := make(chan error, 1)
+		go func() { over <- p.compactAll(context.Background(), 0, func(Progress) {}) }()
+		require.Eventually(t, func() bool { return late.held.Load() == 1 }, time.Minute, time.Millisecond)
+
+		o := newSite(b).takeOver().open(t)
+		putAll(t, o, all)
+		flush(t, o)
+		late.release()
+		require.NoError(t, <-over)
+		require.NoError(t, o.Close())
+		fresh := newSite(b).open(t)
+		for _, one := range all {
+			_, err := fresh.Get(t.Context(), one.key)
+			lost = errors.Join(lost, err)
+		}
+		return lost
 	}
-	late.hold.Store(true)
-	over := make(chan error, 1)
-	go func() { over <- p.compactAll(context.Background(), 0, func(Progress) {}) }()
-	require.Eventually(t, func() bool { return late.held.Load() == 1 }, time.Minute, time.Millisecond)
-
-	o := newSite(b).takeOver().open(t)
-	putAll(t, o, all)
-	flush(t, o)
-	late.release()
-	require.NoError(t, <-over)
-	requireAll(t, o, all)
-	require.NoError(t, o.Close())
-	requireAll(t, newSite(b).open(t), all)
-
+	require.NoError(t, scene(t, nil))
+	require.Error(t, scene(t, func(f *fence) { f.broken.noRecord = true }), "a scene that proves something")
 }
 
 // lateBucket holds deletions back.
