@@ -67,7 +67,7 @@ type Config struct {
 	TakeOver bool
 	// Log, if it is not nil, gets a line when the prefix changes hands, and when the index was brought in step with
 	// the bucket. It is no setting either.
-	Log func(line string)
+	Log func(line string) `json:"-"`
 }
 
 // Validate returns everything that is wrong with c, one error per setting, joined; nil if nothing is. It asks nothing of

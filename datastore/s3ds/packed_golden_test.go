@@ -204,7 +204,7 @@ func TestReindexRequests(t *testing.T) {
 	require.EqualValues(t, packs, last.Packs)
 	_, after, _ := strings.Cut(log.String(), "# fresh node\n")
 	require.Equal(t, packs, strings.Count(after, ".car"))
-	require.Equal(t, 1, strings.Count(after, "list "))
+	require.Equal(t, 2, strings.Count(after, "list "), "the chain and the packs")
 	requireAll(t, f, all)
 }
 

@@ -104,6 +104,8 @@ func TestProcessThatWakesUpLate(t *testing.T) {
 		tell("?")
 		says("yes")
 		require.NoError(t, child.Process.Signal(syscall.SIGSTOP))
+		_, err = syscall.Wait4(child.Process.Pid, nil, syscall.WUNTRACED, nil) // until it has stopped
+		require.NoError(t, err)
 		tell(asleep)
 
 		b, err := openBucket(server.URL, name)
