@@ -165,7 +165,7 @@ func TestIdleNodeIsNotReplacedSilently(t *testing.T) {
 	acks := a.addAll(1, 5, true)
 	a.drained()
 	id := a.stat().Owner.ID
-	time.Sleep(64 * time.Second) // as long as a lease of a former release, and more
+	time.Sleep(70 * time.Second) // longer than a former release waited
 	require.Contains(t, initFails(ours(t), server, bucket), id)
 	require.Empty(t, a.stat().Problems)
 	acks = append(acks, a.addAll(10, 1, true)...)
