@@ -315,6 +315,7 @@ func TestHistoriesInBothLayouts(t *testing.T) {
 			c.Layout = rapid.SampledFrom([]string{LayoutObjects, LayoutPacks}).Draw(rt, "layout")
 			c.SealAge = 0
 		})
+		h.start()
 		h.flush() // what layout packs has acknowledged may be in the journal
 		h.fresh()
 	})
