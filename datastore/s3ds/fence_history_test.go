@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,8 +131,8 @@ func fenceHistory(t *testing.T, seed uint64, change func(*fence)) (violation str
 		fs := vfs.NewMem()
 		all.Go(func() {
 			start := time.Now()
-			var jump time.Duration
-			clock := &chain.Clock{Mono: func() time.Duration { return time.Since(start) }, Wall: func() time.Time { return time.Now().Add(jump).Round(0) }}
+			var jump atomic.Int64
+			clock := &chain.Clock{Mono: func() time.Duration { return time.Since(start) }, Wall: func() time.Time { return time.Now().Add(time.Duration(jump.Load())).Round(0) }}
 			for life := range 4 {
 				time.Sleep(time.Duration(random.IntN(600)) * time.Second)
 				process := 10*p + life
@@ -164,7 +165,7 @@ func fenceHistory(t *testing.T, seed uint64, change func(*fence)) (violation str
 						}
 						time.Sleep(time.Duration(random.IntN(20_000)) * time.Millisecond)
 						if random.IntN(5) == 0 {
-							jump = time.Duration(random.IntN(1200)-600) * time.Second
+							jump.Store(int64(random.IntN(1200)-600) * int64(time.Second))
 						}
 					}
 					if random.IntN(3) == 0 {
