@@ -25,6 +25,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 )
 
 // TestThePeersFindEachOther starts three peers in every order, each one after
@@ -99,7 +100,7 @@ func TestAPeerComesBack(t *testing.T) {
 			victim.startSidecar()
 		}},
 		{"it was paused", func() {
-			require.NoError(t, victim.sidecar.cmd.Process.Signal(syscall.SIGSTOP))
+			require.NoError(t, proc.Stop(victim.sidecar.cmd.Process.Pid))
 			<-time.After(pause) // this is the case, not a wait for something
 		}, func() { require.NoError(t, victim.sidecar.cmd.Process.Signal(syscall.SIGCONT)) }},
 	} {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -224,6 +225,7 @@ func (c *cluster) checkDeathOfOneTask(t *testing.T, root string, tree []file) ma
 	var mu sync.Mutex
 	var served int
 	var complaints []error
+	var dead atomic.Bool // the task is
 	for i := range 2 {
 		visitors.Go(func() {
 			for n := i; ; n++ {
@@ -232,13 +234,15 @@ func (c *cluster) checkDeathOfOneTask(t *testing.T, root string, tree []file) ma
 					return
 				default:
 				}
+				after := dead.Load()
 				err := sameFile(c.desc.Gateway, root, tree[n%len(tree)])
 				if err == nil {
+					after = dead.Load()
 					_, err = c.rest(c.desc.API, "/allocations/"+root)
 				}
 				mu.Lock()
 				served++
-				if err != nil {
+				if err != nil && after {
 					complaints = append(complaints, err)
 				}
 				mu.Unlock()
@@ -252,6 +256,7 @@ func (c *cluster) checkDeathOfOneTask(t *testing.T, root string, tree []file) ma
 	// What is under way at a task when it is killed fails; what comes after
 	// must not.
 	require.Eventually(t, func() bool { return reaped(victim.PIDs.IPFS) && reaped(victim.PIDs.Cluster) }, patience, time.Millisecond)
+	dead.Store(true)
 	pinned := map[string]file{}
 	for i := range 5 {
 		f := file{path: "meanwhile.txt", text: fmt.Sprintf("made while %s was down, %d, %d", victim.Name, i, killed.UnixNano())}

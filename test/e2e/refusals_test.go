@@ -187,7 +187,7 @@ func TestAStuckChildCannotHoldUpTheEnd(t *testing.T) {
 			}
 			c := up(t, filepath.Join(t.TempDir(), "run"), nil, "--blockstore", "flatfs", "--tasks", "1")
 			pids := c.status(t).pids()
-			require.NoError(t, syscall.Kill(c.desc.Tasks[0].PIDs.Cluster, syscall.SIGSTOP))
+			require.NoError(t, proc.Stop(c.desc.Tasks[0].PIDs.Cluster))
 			start := time.Now()
 			require.NoError(t, c.cmd.Process.Signal(syscall.SIGINT))
 			require.Eventually(t, func() bool { return strings.Contains(c.stderr.String(), "ending everything") }, patience, poll)

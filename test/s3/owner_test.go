@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
@@ -96,7 +97,7 @@ func TestOneWriterPerPrefix(t *testing.T) {
 	b, err := second.upload(second.API, 2, true)
 	require.NoError(t, err)
 	epoch := second.stat().Owner.Epoch
-	require.NoError(t, second.Cmd.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, proc.Stop(second.Cmd.Process.Pid))
 	third.Env = append(third.Env, "IPFS_S3_TAKE_OVER=1")
 	third.Start()
 	require.Greater(t, third.stat().Owner.Epoch, epoch)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	s3bucket "github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/s3"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -103,9 +104,7 @@ func TestProcessThatWakesUpLate(t *testing.T) {
 		says("yes")
 		tell("?")
 		says("yes")
-		require.NoError(t, child.Process.Signal(syscall.SIGSTOP))
-		_, err = syscall.Wait4(child.Process.Pid, nil, syscall.WUNTRACED, nil) // until it has stopped
-		require.NoError(t, err)
+		require.NoError(t, proc.Stop(child.Process.Pid))
 		tell(asleep)
 
 		b, err := openBucket(server.URL, name)

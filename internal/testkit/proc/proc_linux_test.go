@@ -71,3 +71,42 @@ func runs(pid int) bool {
 	_, after, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(after, "Z")
 }
+
+func TestAStoppedProcessDoesNothing(t *testing.T) {
+	cmd := Command("sh", "-c", "while :; do echo x; done")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	// Read all the time, so that it never waits for the pipe.
+	read := make(chan int, 1<<20)
+	go func() {
+		defer close(read)
+		b := make([]byte, 1<<16)
+		for {
+			n, err := out.Read(b)
+			if err != nil {
+				return
+			}
+			read <- n
+		}
+	}()
+	<-read
+	require.NoError(t, Stop(cmd.Process.Pid))
+	require.NoError(t, Stop(cmd.Process.Pid), "twice")
+	ticks := func() string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		require.NoError(t, err)
+		f := strings.Fields(string(b))
+		require.Equal(t, "T", f[2])
+		return f[13] + " " + f[14]
+	}
+	before := ticks()
+	for range 50 {
+		require.Equal(t, before, ticks())
+	}
+	require.Error(t, Stop(1<<30))
+}

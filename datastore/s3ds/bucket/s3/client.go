@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -31,6 +32,8 @@ type Bucket struct {
 	s3    *s3.Client
 	creds aws.CredentialsProvider
 	idle  *http.Transport
+	// singly: the server has no DeleteObjects.
+	singly atomic.Bool
 }
 
 var _ bucket.Conditional = (*Bucket)(nil)
@@ -54,13 +57,14 @@ func New(ctx context.Context, o Options) (*Bucket, error) {
 		}
 		so.UsePathStyle = *o.PathStyle
 		so.HTTPClient = &transport{base: b.idle, stall: o.RequestTimeout, observe: o.Observe}
-		so.Retryer = retryer(o)
+		so.Retryer = renew(retryer(o), cfg.Credentials, o)
 		so.Logger = logging.Nop{}           // what matters is in the errors
 		so.RetryMaxAttempts = o.MaxAttempts // not AWS_MAX_ATTEMPTS
 		// Uploads carry a checksum of our own. The SDK's is a trailer in aws-chunked encoding, which many
 		// S3-compatible servers refuse.
 		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		withoutAcceptEncoding(so)
 	})
 	return b, nil
 }
@@ -85,7 +89,7 @@ func pool(cfg aws.Config, o Options) *http.Transport {
 // retryer backs off and adapts the request rate to throttling. The SDK's retry quota (35 retries per client until successes
 // refill it) is left out: attempts are bounded, the requests in flight are bounded by the caller, and a server that restarts
 // fails all of those at once.
-func retryer(o Options) aws.Retryer {
+func retryer(o Options) aws.RetryerV2 {
 	return retry.NewAdaptiveMode(func(a *retry.AdaptiveModeOptions) {
 		a.StandardOptions = append(a.StandardOptions, func(so *retry.StandardOptions) {
 			so.MaxAttempts = o.MaxAttempts

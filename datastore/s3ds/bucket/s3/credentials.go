@@ -2,12 +2,16 @@ package s3bucket
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 )
 
@@ -54,3 +58,46 @@ func (b boundedCredentials) Retrieve(ctx context.Context) (aws.Credentials, erro
 type credentialsError struct{ detail string }
 
 func (e *credentialsError) Error() string { return e.detail }
+
+// revoked are the codes with which S3 refuses temporary credentials that are no longer good, whatever their date says.
+var revoked = []string{"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+
+// renewOnce is how long after the cache of credentials was dropped it is not dropped again: requests that were under way
+// are refused as well.
+const renewOnce = 5 * time.Second
+
+// renewing is a retryer that drops the cached credentials when the server refuses them, and has the request be sent again,
+// which signs it with new ones.
+type renewing struct {
+	aws.RetryerV2
+	cache *aws.CredentialsCache
+	mu    sync.Mutex
+	last  time.Time
+}
+
+// renew puts it around a retryer, if there are credentials to be had other than those that were given.
+func renew(inner aws.RetryerV2, creds aws.CredentialsProvider, o Options) aws.RetryerV2 {
+	if b, ok := creds.(boundedCredentials); ok {
+		creds = b.chain
+	}
+	cache, ok := creds.(*aws.CredentialsCache)
+	if !ok || o.AccessKey != "" {
+		return inner
+	}
+	return &renewing{RetryerV2: inner, cache: cache}
+}
+
+// IsErrorRetryable implements aws.Retryer.
+func (r *renewing) IsErrorRetryable(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) || !slices.Contains(revoked, api.ErrorCode()) {
+		return r.RetryerV2.IsErrorRetryable(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.last) > renewOnce {
+		r.last = now
+		r.cache.Invalidate()
+	}
+	return true
+}

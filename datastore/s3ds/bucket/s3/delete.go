@@ -3,13 +3,16 @@ package s3bucket
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 )
@@ -17,7 +20,8 @@ import (
 // deleteMax is the number of keys that S3 takes in one DeleteObjects request.
 const deleteMax = 1000
 
-// Delete implements bucket.Bucket. Cost: one request per 1,000 keys, which S3 does not charge for.
+// Delete implements bucket.Bucket. Cost: one request per 1,000 keys, which S3 does not charge for; one for each key where the
+// server has no DeleteObjects.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	failed := map[string]error{}
 	if len(keys) == 1 {
@@ -32,6 +36,10 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 			}
 		}
 		for chunk := range slices.Chunk(many, deleteMax) {
+			if b.singly.Load() {
+				b.deleteSingly(ctx, chunk, failed)
+				continue
+			}
 			b.deleteMany(ctx, chunk, failed)
 		}
 	}
@@ -39,6 +47,24 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 		return &bucket.DeleteError{Failed: failed}
 	}
 	return nil
+}
+
+// deleteSingly deletes keys one by one, some at a time.
+func (b *Bucket) deleteSingly(ctx context.Context, keys []string, failed map[string]error) {
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(singly)
+	for _, k := range keys {
+		group.Go(func() error {
+			one := map[string]error{}
+			b.deleteOne(ctx, k, one)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(failed, one)
+			return nil
+		})
+	}
+	_ = group.Wait() // what failed is noted
 }
 
 func (b *Bucket) deleteOne(ctx context.Context, key string, failed map[string]error) {
@@ -58,7 +84,12 @@ func (b *Bucket) deleteMany(ctx context.Context, keys []string, failed map[strin
 		}
 		out, err := b.s3.DeleteObjects(ctx, &s3.DeleteObjectsInput{
 			Bucket: &b.o.Bucket, Delete: &types.Delete{Objects: objects, Quiet: aws.Bool(true)},
-		})
+		}, withMD5)
+		if err != nil && knowsNotDeleteMany(err) {
+			b.singly.Store(true)
+			b.deleteSingly(ctx, keys, failed)
+			return
+		}
 		if err != nil {
 			for _, k := range keys {
 				failed[k] = b.fault(ctx, bucket.OpDelete, k, err)

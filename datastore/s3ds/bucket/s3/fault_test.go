@@ -8,9 +8,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -357,6 +359,68 @@ func TestDeleteNamesWhatItCouldNotDelete(t *testing.T) {
 	require.NoError(t, s.b.Delete(t.Context(), "there", "there too"))
 }
 
+// TestServersWithoutDeleteObjects: what MinIO of old, Backblaze, Oracle and others answer.
+func TestServersWithoutDeleteObjects(t *testing.T) {
+	server := s3test.Start(t)
+	many := func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("delete") }
+	for name, refuse := range map[string]s3test.Fault{
+		"not implemented": {Status: http.StatusNotImplemented, Code: "NotImplemented", Message: "A header you provided implies functionality that is not implemented"},
+		"not allowed":     {Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Message: "The specified method is not allowed against this resource."},
+		"wants MD5":       {Status: http.StatusBadRequest, Code: "InvalidRequest", Message: "Missing required header for this request: Content-MD5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, server)
+			var refused atomic.Int64
+			s.proxy.Disturb(func(r *http.Request) s3test.Fault {
+				if many(r) {
+					refused.Add(1)
+					return refuse
+				}
+				return s3test.Fault{}
+			})
+			require.NoError(t, s.b.Delete(t.Context(), "there", "there too"))
+			for _, k := range []string{"there", "there too"} {
+				_, err := s.b.Head(t.Context(), k)
+				require.ErrorIs(t, err, bucket.ErrNotFound)
+			}
+			require.NoError(t, s.b.Delete(t.Context(), "there", "there too"))
+			require.EqualValues(t, 1, refused.Load(), "it is asked once")
+		})
+	}
+	// A server that wants Content-MD5 gets it; one that says something else is not asked one by one.
+	s := start(t, server)
+	s.proxy.Disturb(func(r *http.Request) s3test.Fault {
+		if many(r) && r.Header.Get("Content-Md5") == "" {
+			return s3test.Fault{Status: http.StatusBadRequest, Code: "MissingContentMD5"}
+		}
+		return s3test.Fault{}
+	})
+	require.NoError(t, s.b.Delete(t.Context(), "there", "there too"))
+	s.proxy.Take()
+	s.proxy.Disturb(s3test.Always(http.MethodPost, s3test.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}))
+	require.ErrorIs(t, s.b.Delete(t.Context(), "there", "there too"), bucket.ErrAccessDenied)
+	require.Len(t, s.proxy.Take(), 1)
+}
+
+// TestAcceptEncodingIsNotSigned: Google's front changes the header, and the signature would be wrong.
+func TestAcceptEncodingIsNotSigned(t *testing.T) {
+	s := start(t, s3test.Start(t))
+	for _, name := range allCalls {
+		var seen []string
+		s.proxy.Disturb(func(r *http.Request) s3test.Fault {
+			if strings.Contains(r.Header.Get("Authorization"), "accept-encoding") {
+				seen = append(seen, r.Header.Get("Authorization"))
+			}
+			r.Header.Set("Accept-Encoding", "gzip,gfe")
+			return s3test.Fault{}
+		})
+		require.NoError(t, calls(t.Context(), s.b)[name](), name)
+		require.Empty(t, seen, name)
+		require.NoError(t, s.b.Put(t.Context(), "there", strings.NewReader("content")))
+		require.NoError(t, s.b.Put(t.Context(), "there too", strings.NewReader("content")))
+	}
+}
+
 func TestListThatDoesNotSayWhereItGoesOnIsAnError(t *testing.T) {
 	s := start(t, s3test.Start(t))
 	s.proxy.Disturb(s3test.Always("", s3test.Fault{Status: 200, HTML: "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>k</Key><Size>1</Size></Contents></ListBucketResult>"}))
@@ -493,6 +557,49 @@ func TestCredentialsComeFromTheDefaultChainOrAnEndpoint(t *testing.T) {
 		o.AccessKey, o.SecretKey, o.CredentialsEndpoint = "", "", role.URL+"/role"
 		require.NoError(t, open(t, o).Check(t.Context()))
 	})
+}
+
+// TestRevokedCredentialsAreRenewed: the date says that the session is good, and the server refuses it.
+func TestRevokedCredentialsAreRenewed(t *testing.T) {
+	server := s3test.Start(t)
+	for _, code := range []string{"ExpiredToken", "InvalidToken", "TokenRefreshRequired"} {
+		t.Run(code, func(t *testing.T) {
+			proxy := s3test.NewProxy(t, server.URL)
+			var asked atomic.Int64 // the test server knows no sessions: what counts is that new keys were asked for
+			role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				fmt.Fprintf(w, `{"AccessKeyId":%q,"SecretAccessKey":%q,"Expiration":"2100-01-01T00:00:00Z"}`, s3test.AccessKey, s3test.SecretKey)
+			}))
+			t.Cleanup(role.Close)
+			o := options(proxy.URL, server.NewBucket(t))
+			o.AccessKey, o.SecretKey, o.CredentialsEndpoint = "", "", role.URL
+			b := open(t, o)
+			require.NoError(t, b.Put(t.Context(), "there", strings.NewReader("x")))
+			require.NoError(t, b.Put(t.Context(), "there too", strings.NewReader("x")))
+
+			for _, name := range []string{"put", "get", "head", "list", "delete one", "delete many"} {
+				b := open(t, o)
+				require.NoError(t, b.Check(t.Context()))
+				before := asked.Load()
+				proxy.Disturb(func(*http.Request) s3test.Fault {
+					if asked.Load() == before {
+						return s3test.Fault{Status: http.StatusForbidden, Code: code, Message: "The provided token has expired."}
+					}
+					return s3test.Fault{}
+				})
+				proxy.Take()
+				require.NoError(t, calls(t.Context(), b)[name](), name)
+				require.Len(t, proxy.Take(), 2, name)
+			}
+			proxy.Disturb(nil)
+			require.NoError(t, b.Check(t.Context()))
+			// If the new ones are refused as well the error says so.
+			proxy.Disturb(s3test.Always("", s3test.Fault{Status: http.StatusForbidden, Code: code, Message: "The provided token has expired."}))
+			err := b.Put(t.Context(), "there", strings.NewReader("x"))
+			require.ErrorIs(t, err, bucket.ErrAccessDenied)
+			require.ErrorContains(t, err, "renew")
+		})
+	}
 }
 
 func TestConnectionsAreReused(t *testing.T) {
