@@ -113,9 +113,11 @@ type nodesStat struct {
 type tidyStat struct{ RemovedPacks, MergedPacks, WrittenBytes uint64 }
 
 type ownerStat struct {
-	ID, Host     string
-	Epoch        uint64
-	LeaseSeconds float64 // what is left; not positive while nothing is written
+	ID, Host      string
+	Epoch         uint64
+	ProvenSeconds float64 // since the bucket said last that the prefix is this node's
+	Replaced      string  `json:",omitempty"` // by whom
+	Unknown       string  `json:",omitempty"` // why the bucket cannot be asked
 }
 
 type requestStat struct {
@@ -377,6 +379,9 @@ func (o *storeStat) summary(most uint64) string {
 			where, full = "in the repo", size
 		}
 	}
+	if o.Owner != nil && o.Owner.Replaced != "" {
+		return fmt.Sprintf("REPLACED, this node writes nothing more: %s, %s: %s; %s", o.Blockstore, where, full, flight)
+	}
 	return fmt.Sprintf("%s, %s: %s; %s", o.Blockstore, where, full, flight)
 }
 
@@ -426,14 +431,22 @@ func (o *storeStat) describe(s s3ds.Stat) {
 	}
 	o.Nodes = &nodesStat{s.NodesWaiting, s.NodesGathered, s.NodePacks}
 	o.Compaction = &tidyStat{s.Removed, s.Merged, s.Rewritten}
-	o.Owner = &ownerStat{s.Owner.Record.ID, s.Owner.Record.Host, uint64(s.Owner.Record.Epoch), s.Owner.Left.Seconds()}
+	o.Owner = &ownerStat{ID: s.Owner.ID, Host: s.Owner.Host, Epoch: s.Owner.Epoch, ProvenSeconds: s.Owner.Proven.Seconds()}
+	if s.Owner.Replaced != nil {
+		o.Owner.Replaced = s.Owner.Replaced.Error()
+	}
+	if s.Owner.Unknown != nil {
+		o.Owner.Unknown = s.Owner.Unknown.Error()
+	}
 
 	problem := func(is bool, format string, args ...any) {
 		if is {
 			o.problems = append(o.problems, fmt.Sprintf(format, args...))
 		}
 	}
-	problem(s.Owner.Replaced, "another node has taken over the prefix: nothing is written any more; stop that node, then restart this one")
+	problem(s.Owner.Replaced != nil, "%v", s.Owner.Replaced)
+	problem(s.Owner.Unknown != nil, "the bucket cannot be asked who owns the prefix, since %s: writes are acknowledged when the journal has them, and nothing is deleted: %v",
+		s.Owner.Since.UTC().Format(time.RFC3339), s.Owner.Unknown)
 	problem(s.Unhealthy != nil, "uploads fail, and are tried again: %v", s.Unhealthy)
 	problem(s.StuckSegments > 0, "%d segments of the journal are damaged and stay where they are; what is good in them was saved", s.StuckSegments)
 	problem(s.DamagedBlocks > 0, "%d blocks are damaged or lost: put them again, or let `ipfs-aws datastore verify` name them", s.DamagedBlocks)

@@ -25,6 +25,8 @@ import (
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
+const takeOverOption = "take-over"
+
 // probeTimeout bounds the look at the bucket before a repo is made: long
 // enough for the SDK's retries of a slow bucket, short enough for somebody who
 // waits at a prompt.
@@ -33,12 +35,14 @@ const probeTimeout = 30 * time.Second
 // extendInit adds the choice of the blockstore to `init`. Everything is looked
 // at before anything is written: settings, folder, then the bucket.
 func extendInit(cmd *cmds.Command) {
+	cmd.Options = append(cmd.Options, cmds.BoolOption(takeOverOption, "Take the prefix over from a node that was not stopped in order: that one writes nothing more. The same as "+settings.TakeOver+"=1."))
 	cmd.Options = append(cmd.Options, blockstoreOptions("blockstore", "Where blocks are kept: "+strings.Join(settings.Blockstores, ", ")+". Default: $IPFS_BLOCKSTORE, or flatfs.")...)
 	cmd.Helptext.ShortDescription += `
 --blockstore chooses where blocks are kept: flatfs (files on a local disk,
 synced), efs (the same, tuned for a network file system) or s3 (a bucket).
 The environment says the same as the flags (IPFS_BLOCKSTORE, IPFS_S3_BUCKET
-and so on); a flag wins. Credentials for S3 come from the AWS environment,
+and so on); a flag wins. A prefix that belongs to another node is refused,
+unless that one was stopped in order, or --take-over is given. Credentials for S3 come from the AWS environment,
 shared config or task role; they are never written to the repo.
 
 Examples:

@@ -30,8 +30,8 @@ const (
 	packOverhead = 88
 	// Inner nodes are gathered from 64 packs at most, one request more for these.
 	packsGathered = 64
-	// The lease on a prefix is renewed every 40 s.
-	leaseEvery = 40
+	// While something is written the bucket is asked every 20 s whose the prefix is.
+	askedEvery = 20
 	listed     = 1000 // objects in the answer to a LIST
 	packSize   = 32 << 20
 )
@@ -67,7 +67,7 @@ func estimate(from, to string, source, target map[string]any, blocks, bytes int6
 	pages := math.Ceil(n / listed)
 	if isS3(source) {
 		if packs(source) {
-			// The owner; then windows, the end of each pack, and pieces of inner nodes and of packs that another walk has ordered.
+			// The owner object and the records of the chain; then windows, the end of each pack, and pieces of inner nodes and of packs that another walk has ordered.
 			add(bucket.OpGet, 1+size/bytesOfRead+math.Ceil(full)+piecesOfRead)
 		} else {
 			add(bucket.OpHead, 1)
@@ -76,7 +76,7 @@ func estimate(from, to string, source, target map[string]any, blocks, bytes int6
 			slower(n/objectReads, "%d blocks/s, 64 GETs at the same time", int(objectReads))
 		}
 	}
-	leased := isS3(target) && packs(target)
+	owned := isS3(target) && packs(target)
 	if isS3(target) { // the probe
 		add(bucket.OpHead, 1)
 		add(bucket.OpList, 1)
@@ -86,12 +86,12 @@ func estimate(from, to string, source, target map[string]any, blocks, bytes int6
 	}
 	switch {
 	case target == nil: // a folder of CARs
-	case leased:
-		// The probe of conditional writes, the list of what is there, the owner at the beginning and at the end.
-		add(bucket.OpPut, 4+full+full/packsGathered+1+2)
+	case owned:
+		// The probe of conditional writes; the owner object, the chain of owners and what is there, when it is opened, and its end.
+		add(bucket.OpPut, 4+full+full/packsGathered+1+3)
 		add(bucket.OpGet, 1+1)
 		add(bucket.OpDelete, 1)
-		add(bucket.OpList, 1)
+		add(bucket.OpList, 2)
 	case isS3(target):
 		add(bucket.OpHead, 1)
 		add(bucket.OpPut, n)
@@ -112,8 +112,8 @@ func estimate(from, to string, source, target map[string]any, blocks, bytes int6
 		}
 		slower(float64(all)/limits.requests, "--max-requests")
 	}
-	if leased {
-		add(bucket.OpPut, math.Floor(seconds/leaseEvery))
+	if owned {
+		add(bucket.OpGet, math.Floor(seconds/askedEvery))
 	}
 	e.Hours, e.Bound = seconds/3600, bound
 	return e

@@ -52,11 +52,12 @@ func flagNames() []string {
 func loadSettings(req *cmds.Request, root string) error {
 	command := strings.Join(req.Path, " ")
 	if !slices.Contains([]string{"init", "daemon", "container"}, command) {
-		keys, err := settings.LoadKeys(os.Environ())
+		keys, takeOver, err := settings.LoadKeys(os.Environ())
 		if err != nil {
 			return err
 		}
 		s3plugin.UseKeys(keys)
+		s3plugin.UseTakeOver(takeOver)
 		return nil
 	}
 	in := settings.Input{Environ: os.Environ()}
@@ -80,6 +81,8 @@ func loadSettings(req *cmds.Request, root string) error {
 		return refused(command, err)
 	}
 	s3plugin.UseKeys(s.Keys)
+	flag, _ := req.Options[takeOverOption].(bool) // of init
+	s3plugin.UseTakeOver(s.TakeOver || flag)
 	keepSettings(req, s)
 	if command == "init" {
 		return nil

@@ -12,13 +12,12 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 )
 
 const (
-	// compactDelay is how long compaction waits after the first sign of work: a gc that deletes for a while is over by then, and dead packs go
-	// with one request instead of one each.
+	// compactDelay is how long compaction waits after the first sign of work: a gc that deletes for a while is over
+	// by then, and dead packs go with one request instead of one each.
 	compactDelay = 30 * time.Second
 	// compactPause lies between two merges. One pack of 32 MiB in 10 s is 3 MB/s each way, a thirtieth of what a connection does.
 	compactPause = 10 * time.Second
@@ -93,7 +92,7 @@ func (p *Packed) compactLoop() {
 		p.compact.state.Lock()
 		p.compact.err = err
 		p.compact.state.Unlock()
-		if errors.Is(err, owner.ErrReplaced) {
+		if errors.Is(err, ErrReplaced) {
 			return
 		}
 		if err != nil && p.life.Err() == nil {
@@ -163,8 +162,9 @@ func (p *Packed) condemn() []index.Pack {
 	return dead
 }
 
-// removeDead deletes dead packs. The index is committed first, for a crash must not bring back entries whose pack is gone; and
-// the packs leave it last, so that a crash in between leaves them to be deleted again.
+// removeDead deletes dead packs. The index is committed first, for a crash must not bring back entries whose pack is
+// gone; then the chain hears of it, where an owner that was replaced finds out; and the packs leave the index last,
+// so that a crash in between leaves them to be deleted again.
 func (p *Packed) removeDead(ctx context.Context) (int, error) {
 	dead := p.condemn()
 	if len(dead) == 0 {
@@ -182,13 +182,16 @@ func (p *Packed) removeDead(ctx context.Context) (int, error) {
 	for i, k := range dead {
 		objects[i] = p.name(k.Name)
 	}
-	if err := p.owner.Hold(ctx); err != nil {
+	names := make([]string, len(dead))
+	for i, k := range dead {
+		names[i] = k.Name
+	}
+	if err := p.fence.retire(ctx, names...); err != nil {
 		return 0, err
 	}
-	// Not later than the lease lasts: another owner may have counted on these packs.
-	late, cancel := context.WithDeadline(ctx, p.owner.Until())
-	defer cancel()
-	if err := p.b.Delete(late, objects...); err != nil {
+	err := p.b.Delete(ctx, objects...)
+	p.fence.deleted(err, names...)
+	if err != nil {
 		return 0, fmt.Errorf("delete %d dead packs: %w", len(dead), err)
 	}
 	for _, k := range dead {
@@ -219,7 +222,7 @@ func (p *Packed) plan() []index.Pack {
 	p.compact.state.Lock()
 	defer p.compact.state.Unlock()
 	for _, k := range p.x.Packs() {
-		if _, bad := p.compact.skip[k.ID]; bad || k.Incomplete || k.LiveBlocks == 0 {
+		if _, bad := p.compact.skip[k.ID]; bad || k.Incomplete || k.Unfit != "" || k.LiveBlocks == 0 {
 			continue
 		}
 		nodes := pack.IsNodes(k.Name)

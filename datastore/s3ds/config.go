@@ -61,6 +61,13 @@ type Config struct {
 	Downloads   int           // [downloads] reads of packs that are under way at the same time
 	Memory      int64         // [memory] for reads and compaction; the index takes up to 64 MiB besides
 	Durability  string        // [durability] DurableInJournal or DurableInBucket
+
+	// TakeOver has the store take the prefix over from another node that was not stopped in order. It is no setting
+	// of a repo: it is for one start, by the word of a person who knows that the other node is dead, or has to leave.
+	TakeOver bool
+	// Log, if it is not nil, gets a line when the prefix changes hands, and when the index was brought in step with
+	// the bucket. It is no setting either.
+	Log func(line string) `json:"-"`
 }
 
 // Validate returns everything that is wrong with c, one error per setting, joined; nil if nothing is. It asks nothing of

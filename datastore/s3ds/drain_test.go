@@ -14,7 +14,6 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
@@ -93,7 +92,7 @@ func TestDestroy(t *testing.T) {
 			if p, ok := d.(*Packed); ok {
 				require.NoError(t, p.Drain(t.Context()))
 				require.ErrorContains(t, Destroy(t.Context(), c, repo, nil), "another process uses this repo", "while it is open")
-				require.ErrorIs(t, Destroy(t.Context(), c, t.TempDir(), nil), owner.ErrOwned, "by another node")
+				require.ErrorIs(t, Destroy(t.Context(), c, t.TempDir(), nil), ErrOwned, "by another node")
 			}
 			raw := d.(interface{ bucketForTest() bucket.Bucket }).bucketForTest()
 			putObject(t, raw, "node-1/notes.txt", []byte("keep me"))

@@ -12,7 +12,6 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/links"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
 )
@@ -199,7 +198,7 @@ func (p *Packed) gatherLoop() {
 				continue
 			}
 			err := p.gatherNow(p.life, scattered)
-			if errors.Is(err, owner.ErrReplaced) || err != nil && !sleep(p.life, maxPause) {
+			if errors.Is(err, ErrReplaced) || err != nil && !sleep(p.life, maxPause) {
 				return
 			}
 		}

@@ -52,7 +52,7 @@ func checkKey(key ds.Key, n name) error {
 		return fmt.Errorf("key of %d bytes: at most %d are possible", len(n)-1, index.MaxKey-1)
 	case text == "":
 		return fmt.Errorf("key %q names nothing", key)
-	case text == ownerName, text == reposName, strings.HasPrefix(text, probeName):
+	case text == ownerName, text == reposName, strings.HasPrefix(text, probeName), strings.HasPrefix(text, privateName):
 		return fmt.Errorf("key %q: this name is reserved", key)
 	}
 	if _, err := pack.ParseName(text); err == nil {

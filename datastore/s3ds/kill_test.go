@@ -8,7 +8,9 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	mh "github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
@@ -102,14 +104,14 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 				require.Error(t, child.Wait(), "killed")
 				require.GreaterOrEqual(t, acknowledged, next+5+13*round)
 				next = acknowledged
+				var o parts
+				o.fs = vfs.Default
 				if durability == DurableInBucket {
-					repo = t.TempDir()
-					plain, err := connect(t.Context(), c)
-					require.NoError(t, err)
-					require.NoError(t, plain.b.Delete(t.Context(), "node/"+ownerName), "in place of waiting for the lease")
-					require.NoError(t, plain.Close())
+					repo, c.TakeOver, o.lease = t.TempDir(), true, time.Millisecond
 				}
-				p, err := OpenPacked(t.Context(), c, repo, nil)
+				d, err := connect(t.Context(), c)
+				require.NoError(t, err)
+				p, err := openPacked(t.Context(), d, c, repo, o, nil)
 				require.NoError(t, err)
 				for n := range next {
 					one := numbered(n)

@@ -69,7 +69,7 @@ func (d *Datastore) hasPacks(ctx context.Context, fs vfs.FS, c Config) (bool, er
 			return false, fmt.Errorf("look for packs: %w", err)
 		}
 		name := strings.TrimPrefix(info.Key, prefix)
-		if _, err := pack.ParseName(name); err == nil || name == ownerName {
+		if _, err := pack.ParseName(name); err == nil || name == ownerName || strings.HasPrefix(name, privateName) {
 			return true, nil
 		}
 		if name >= "1" {

@@ -2,10 +2,12 @@ package s3ds
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,14 +17,71 @@ import (
 
 // Files of the journal's folder that the journal does not know.
 const (
-	nodeFile = "NODE" // the id
-	nodeLock = "NODE.lock"
+	nodeFile    = "NODE" // the id
+	nodeLock    = "NODE.lock"
+	sessionFile = "SESSION" // which processes have worked here, as JSON
 )
 
 // node is who writes: a random id that lives with the journal, for its blocks go out under this name, and a lock on both.
 type node struct {
 	id   string
 	lock io.Closer
+
+	fs       vfs.FS
+	dir      string
+	folder   string   // what tells this folder from a copy of it
+	sessions []string // of processes that have worked in this folder: the one that owned the prefix last, and one that was about to
+	moved    bool     // the folder is a copy of the one that its processes have worked in
+}
+
+// sessions is the content of sessionFile.
+type sessions struct {
+	Sessions []string `json:"sessions"`
+	Folder   string   `json:"folder,omitempty"`
+}
+
+func newSession() string { return rand.Text() }
+
+// was reports whether a session was a process in this very folder. It has ended then: this one has the lock.
+func (n *node) was(session string) bool { return !n.moved && slices.Contains(n.sessions, session) }
+
+// began writes down, durably, that a process with this session works here from now on. before is the session that
+// owns the prefix until then.
+func (n *node) began(before, session string) error {
+	all := []string{session}
+	if n.was(before) {
+		all = append(all, before)
+	}
+	b, err := json.Marshal(sessions{all, n.folder})
+	if err != nil {
+		return err
+	}
+	if err := writeFile(n.fs, n.dir, n.fs.PathJoin(n.dir, sessionFile), string(b)+"\n"); err != nil {
+		return fmt.Errorf("write down that this process works in %s: %w", n.dir, err)
+	}
+	n.sessions, n.moved = all, false
+	return nil
+}
+
+// remember reads which processes have worked here. A file that cannot be read says nothing: the prefix is taken over
+// with a word of a person then.
+func (n *node) remember() error {
+	fi, err := n.fs.Stat(n.fs.PathJoin(n.dir, nodeFile))
+	if err != nil {
+		return err
+	}
+	n.folder = fileIdentity(fi)
+	text, err := readFile(n.fs, n.fs.PathJoin(n.dir, sessionFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var s sessions
+	if json.Unmarshal([]byte(text), &s) == nil {
+		n.sessions, n.moved = s.Sessions, s.Folder != n.folder
+	}
+	return nil
 }
 
 // openNode reads the id of the node that the journal in dir belongs to, or makes one, durably.
@@ -45,7 +104,11 @@ func openNode(fs vfs.FS, dir string) (_ *node, err error) {
 		if err := pack.CheckWriter(id); err != nil {
 			return nil, fmt.Errorf("%s holds no id: %w: restore it, or delete it to become a new node", name, err)
 		}
-		return &node{id, lock}, nil
+		n := &node{id: id, lock: lock, fs: fs, dir: dir}
+		if err := n.remember(); err != nil {
+			return nil, fmt.Errorf("read which processes have worked in %s: %w", dir, err)
+		}
+		return n, nil
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read the id of this node: %w", err)
 	}
@@ -53,7 +116,11 @@ func openNode(fs vfs.FS, dir string) (_ *node, err error) {
 	if err := writeFile(fs, dir, name, id+"\n"); err != nil {
 		return nil, fmt.Errorf("write the id of this node: %w", err)
 	}
-	return &node{id, lock}, nil
+	n := &node{id: id, lock: lock, fs: fs, dir: dir}
+	if err := n.remember(); err != nil {
+		return nil, fmt.Errorf("read which processes have worked in %s: %w", dir, err)
+	}
+	return n, nil
 }
 
 // makeDirs makes dir and those above it, durably.

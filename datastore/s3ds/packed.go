@@ -18,18 +18,16 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/metered"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/chain"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
 )
 
-// ownerName is the object under the prefix that names the node that may write there.
-const ownerName = ".ipfs-aws-owner"
-
-// closeTimeout is how long Close waits for uploads that are under way, and for the one request that it may send itself. Broken off, an upload is paid for and
-// sent again after the next start, so a node that runs for a second at a time would never end one. 5 s are 450 MB at 90 MB/s.
+// closeTimeout is how long Close waits for uploads that are under way, and for the one request that it may send
+// itself. Broken off, an upload is paid for and sent again after the next start, so a node that runs for a second at
+// a time would never end one. 5 s are 450 MB at 90 MB/s.
 const closeTimeout = 5 * time.Second
 
 // Store is what every layout is.
@@ -50,9 +48,9 @@ var (
 	_ Store = (*Packed)(nil)
 )
 
-// Packed is a datastore that reads packs. In layout packs blocks go to a journal on the local disk, and from there in packs to the bucket; in
-// layout objects each goes to an object of its own. An index on the local disk knows where each is. See the package comment. Safe for
-// concurrent use.
+// Packed is a datastore that reads packs. In layout packs blocks go to a journal on the local disk, and from there in
+// packs to the bucket; in layout objects each goes to an object of its own. An index on the local disk knows where
+// each is. See the package comment. Safe for concurrent use.
 type Packed struct {
 	c     Config
 	b     bucket.Bucket
@@ -61,7 +59,8 @@ type Packed struct {
 	meter *metered.Meter
 
 	node  *node
-	owner *owner.Owner
+	host  string
+	fence *fence
 	ids   *pack.IDs
 	j     *journal.Journal
 	x     *index.Index
@@ -114,17 +113,21 @@ type Progress struct {
 type parts struct {
 	fs        vfs.FS
 	lease     time.Duration
+	clock     *chain.Clock
+	change    func(*fence) // breaks a part of it
 	writeWait time.Duration
 	pause     time.Duration // after the first failure of an upload
 	reindex   bool          // the index is made anew
 	manual    bool          // nothing runs in the background by itself but uploads
 }
 
-// OpenPacked connects to the bucket of c and returns the datastore in it, which reads packs and writes in the layout that c names. It claims the prefix
-// (an error that matches owner.ErrOwned names who has it), recovers the journal, and opens the index. If there is none, or one that is
-// damaged or of another store, it is made anew from the bucket, with one LIST per 1,000 objects and one GET per pack; progress,
-// which may be nil, is told. A rebuild that is broken off goes on at the next start. Cost otherwise: 1 GET, and 1 PUT if the
-// prefix changes hands.
+// OpenPacked connects to the bucket of c and returns the datastore in it, which reads packs and writes in the layout
+// that c names. It claims the prefix (an error that matches ErrOwned names the node that has it), recovers the
+// journal, and opens the index. If there is none, or one that is damaged or of another store, it is made again from
+// the bucket, with one LIST per 1,000 objects and one GET per pack; if another node has changed the prefix since the
+// index was written, or this one did not end in order, the index is brought in step with the bucket (resync).
+// progress, which may be nil, is told. What is broken off goes on at the next start. Cost otherwise: 1 LIST, 1 PUT,
+// and 1 GET for the owner object and for each record of the chain since its snapshot.
 func OpenPacked(ctx context.Context, c Config, repo string, progress func(Progress)) (*Packed, error) {
 	d, err := connect(ctx, c)
 	if err != nil {
@@ -177,11 +180,13 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	if p.node, err = openNode(o.fs, c.JournalPath); err != nil {
 		return nil, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
+	if p.host, err = os.Hostname(); err != nil {
+		p.host = "unknown"
 	}
-	p.owner, err = owner.Acquire(ctx, p.b, owner.Options{Key: p.name(ownerName), ID: p.node.id, Host: host, Lease: o.lease})
+	p.fence, err = openFence(ctx, p.b, fenceOptions{
+		prefix: p.loose.prefix(""), node: p.node, host: p.host, takeOver: c.TakeOver, lease: o.lease, clock: o.clock,
+		tolerant: c.Durability == DurableInJournal, say: c.Log, life: p.life, change: o.change,
+	})
 	loose.health.record(ctx, err)
 	if err != nil {
 		return nil, err
@@ -198,6 +203,7 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	if err := p.replay(ctx); err != nil {
 		return nil, err
 	}
+	p.fence.shorten(ctx)
 	so := span.Options{
 		Next: p.packAfter, MaxWindow: c.ReadWindow, MemoryBytes: c.readMemory(), Concurrency: c.Downloads, FS: o.fs,
 	}
@@ -254,9 +260,9 @@ func (p *Packed) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close ends calls that are under way with an error, and lets go of bucket and disk. What waits to be uploaded stays in the journal,
-// durably, and is uploaded after the next start. It waits for uploads that are under way and for one small request, each for closeTimeout at
-// most, and for the local disk. Later calls return ErrClosed.
+// Close ends calls that are under way with an error, and lets go of bucket and disk. What waits to be uploaded stays
+// in the journal, durably, and is uploaded after the next start. It waits for uploads that are under way and for one
+// small request, each for closeTimeout at most, and for the local disk. Later calls return ErrClosed.
 func (p *Packed) Close() error {
 	p.closeOnce.Do(func() { p.closeErr = p.shut(context.Background()) })
 	return p.closeErr
@@ -284,14 +290,16 @@ func (p *Packed) shut(ctx context.Context) error {
 	if p.j != nil {
 		closeIt(p.j)
 	}
+	if p.fence != nil {
+		late, cancel := context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+		// A bucket that does not answer is no reason not to close: the next start looks at the bucket then.
+		if p.fence.close(late) && p.x != nil {
+			_ = p.x.Commit(ctx) // if it fails, the index says so when it is opened
+		}
+	}
 	if p.x != nil {
 		closeIt(p.x)
-	}
-	if p.owner != nil {
-		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
-		defer cancel()
-		// A bucket that does not answer is no reason not to close: the lease runs out by itself.
-		_ = p.owner.Release(ctx)
 	}
 	if p.node != nil {
 		closeIt(p.node.lock)

@@ -71,8 +71,8 @@ func TestFullDisk(t *testing.T) {
 			for len(rest) > 0 && failed == nil {
 				if failed = p.Put(t.Context(), rest[0].key, rest[0].value); failed == nil {
 					stored = append(stored, rest[0])
+					rest = rest[1:]
 				}
-				rest = rest[1:]
 			}
 			switch {
 			case says == "":

@@ -19,7 +19,6 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/recorded"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
@@ -185,27 +184,25 @@ func TestBucketThatIsDownMakesWritersWaitAndThenFail(t *testing.T) {
 
 func TestReplacedNodeAcknowledgesNothing(t *testing.T) {
 	b := mem.New()
-	ahead := time.Duration(0)
-	b.Now = func() time.Time { return time.Now().Add(ahead) }
 	s := newSite(b)
-	s.o.lease = time.Second
+	s.o.lease = 200 * time.Millisecond
 	p := s.open(t)
 	puts := blocksOf(t, 4, 100)
 	putAll(t, p, puts[:2])
-	ahead = time.Hour
-	other := newSite(b).open(t)
-	require.Eventually(t, func() bool { return p.owner.Status().Left <= 0 }, time.Minute, 10*time.Millisecond)
+	other := newSite(b)
+	other.c.TakeOver, other.o.lease = true, s.o.lease
+	o := other.open(t)
 	for range 2 {
 		err := p.Put(t.Context(), puts[2].key, puts[2].value)
-		require.ErrorIs(t, err, owner.ErrReplaced)
-		require.ErrorContains(t, err, other.node.id)
-		require.ErrorIs(t, p.Put(t.Context(), puts[0].key, puts[0].value), owner.ErrReplaced, "what is there is not acknowledged again either")
-		require.ErrorIs(t, p.Delete(t.Context(), puts[0].key), owner.ErrReplaced)
+		require.ErrorIs(t, err, ErrReplaced)
+		require.ErrorContains(t, err, o.node.id)
+		require.ErrorIs(t, p.Put(t.Context(), puts[0].key, puts[0].value), ErrReplaced, "what is there is not acknowledged again either")
+		require.ErrorIs(t, p.Delete(t.Context(), puts[0].key), ErrReplaced)
 	}
-	require.ErrorIs(t, p.Check(t.Context()), owner.ErrReplaced)
+	require.ErrorIs(t, p.Check(t.Context()), ErrReplaced)
 	requireAll(t, p, puts[:2])
-	putAll(t, other, puts)
-	requireAll(t, other, puts)
+	putAll(t, o, puts)
+	requireAll(t, o, puts)
 }
 
 func TestTinyPacksAreMergedInLevels(t *testing.T) {

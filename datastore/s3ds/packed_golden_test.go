@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
@@ -91,6 +92,11 @@ func kinds(log string) string {
 			switch {
 			case strings.Contains(rest, ownerName):
 				what = "owner"
+			case strings.Contains(rest, chainName):
+				what = map[string]string{"list": "page of the chain"}[op]
+				if what == "" {
+					what = "record"
+				}
 			case strings.Contains(rest, ".car"), strings.HasSuffix(rest, "keys: ok"):
 				what = "pack"
 			case op == "list":
@@ -109,7 +115,7 @@ func TestRequestsOfPacks(t *testing.T) {
 	log := &recorded.Log{}
 	s := newSite(recorded.Wrap(mem.New(), log))
 	s.c.PackSize, s.c.Memory = 0, 0 // the defaults
-	s.c.CacheSize = NoCache
+	s.c.CacheSize, s.o.lease = NoCache, time.Hour
 	log.Section("first start")
 	p := s.open(t)
 	reopen := func() {
@@ -198,7 +204,7 @@ func TestReindexRequests(t *testing.T) {
 	require.EqualValues(t, packs, last.Packs)
 	_, after, _ := strings.Cut(log.String(), "# fresh node\n")
 	require.Equal(t, packs, strings.Count(after, ".car"))
-	require.Equal(t, 1, strings.Count(after, "list "))
+	require.Equal(t, 2, strings.Count(after, "list "), "the chain and the packs")
 	requireAll(t, f, all)
 }
 

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
+	ds "github.com/ipfs/go-datastore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
@@ -30,6 +33,9 @@ func (p *Packed) putLoose(ctx context.Context, puts []put) error {
 		return err
 	}
 	defer unlock()
+	if err := p.reuse(ctx, puts); err != nil {
+		return err
+	}
 	entries := make([]index.Entry, 0, len(puts))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(cap(p.loose.slots))
@@ -93,7 +99,7 @@ func (p *Packed) removeLoose(ctx context.Context, keys [][]byte, objects []strin
 	if err := p.commit(late); err != nil {
 		return err
 	}
-	err = p.b.Delete(ctx, objects...)
+	err = p.deleteLoose(ctx, objects)
 	p.loose.health.record(ctx, err)
 	var some *bucket.DeleteError
 	if errors.As(err, &some) {
@@ -102,8 +108,44 @@ func (p *Packed) removeLoose(ctx context.Context, keys [][]byte, objects []strin
 	return err
 }
 
-// ownObject returns a block that is damaged or lost in a pack, if it has an object of its own as well: one that was put, in layout objects, when
-// the damage was found, before the index was made anew. The index points there from then on.
+// deleteLoose deletes objects of single values. The chain is told first, where an owner that was replaced finds out.
+func (p *Packed) deleteLoose(ctx context.Context, objects []string) error {
+	for some := range slices.Chunk(objects, deleteBatch) {
+		names := make([]string, len(some))
+		for i, o := range some {
+			names[i] = strings.TrimPrefix(o, p.loose.prefix(""))
+		}
+		if err := p.fence.retire(ctx, names...); err != nil {
+			return err
+		}
+		err := p.b.Delete(ctx, some...)
+		p.fence.deleted(err, names...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reuse tells the chain of objects that were deleted and are about to be there again. What fits into a pack comes
+// here only if it is known that they are gone; for the few others a deletion that failed, and arrives later still, is
+// not waited for.
+func (p *Packed) reuse(ctx context.Context, puts []put) error {
+	names := make([]string, len(puts))
+	for i, one := range puts {
+		names[i] = p.under(one.key)
+	}
+	return p.fence.reuse(ctx, names...)
+}
+
+// under returns the name of the object of a key below the prefix.
+func (p *Packed) under(key ds.Key) string {
+	return strings.TrimPrefix(p.loose.object(key), p.loose.prefix(""))
+}
+
+// ownObject returns a block that is damaged or lost in a pack, if it has an object of its own as well: one that was
+// put, in layout objects, when the damage was found, before the index was made anew. The index points there from then
+// on.
 func (p *Packed) ownObject(ctx context.Context, n name, l index.Location) ([]byte, bool) {
 	if l.Kind != index.InPack || n.multihash() == nil {
 		return nil, false

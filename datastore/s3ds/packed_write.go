@@ -82,7 +82,7 @@ func (p *Packed) write(ctx context.Context, puts []put) error {
 var errWaited = errors.New("the bucket has not taken enough of what waits in the journal: raise journalSize if it is only slow; waited")
 
 func (p *Packed) store(ctx context.Context, puts []put) error {
-	if err := p.owner.Hold(ctx); err != nil {
+	if err := p.fence.hold(ctx); err != nil {
 		p.loose.health.record(ctx, err)
 		return err
 	}
@@ -103,7 +103,7 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 			if here {
 				continue
 			}
-			if _, err := pack.SectionLen(h, len(one.value)); err == nil && p.c.Layout == LayoutPacks {
+			if _, err := pack.SectionLen(h, len(one.value)); err == nil && (p.c.Layout == LayoutPacks || p.fence.doomed(p.under(one.key))) {
 				blocks = append(blocks, pack.Block{Multihash: h, Data: one.value})
 				continue
 			}
@@ -124,20 +124,20 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 			return err
 		}
 	}
-	// A process that was stopped since the first look may have been replaced meanwhile, and what it wrote is nobody's.
-	return p.owner.Hold(ctx)
+	// A process that was stopped since the first look may have been replaced meanwhile.
+	return p.fence.hold(ctx)
 }
 
-// present reports whether a block is there, and not known to be damaged.
+// present reports whether a block is there, and not known to be damaged or lost.
 func (p *Packed) present(n name) (bool, error) {
-	_, err := p.lookup(n)
+	l, err := p.lookup(n)
 	switch {
 	case errors.Is(err, index.ErrNotFound):
 		return false, nil
 	case err != nil:
 		return false, err
 	}
-	return !p.heal.has(n), nil
+	return !p.heal.has(n) && p.x.Unfit(l) == "", nil
 }
 
 // segments are those whose packs are, or are about to be, in the index. A block that is in one of them, and not in the index
@@ -336,7 +336,7 @@ func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
 		return err
 	}
 	defer leave()
-	if err := p.owner.Hold(ctx); err != nil {
+	if err := p.fence.hold(ctx); err != nil {
 		p.loose.health.record(ctx, err)
 		return err
 	}

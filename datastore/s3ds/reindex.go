@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	ds "github.com/ipfs/go-datastore"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
@@ -22,8 +19,8 @@ import (
 const (
 	// reindexWidth is how many indexes of packs are fetched at the same time: at 25 ms each, 2,500 packs a second.
 	reindexWidth = 64
-	// reindexMemory bounds the indexes that are in memory at the same time, in bytes. One of 32 MiB in blocks of 256 KiB has 5 KiB; the largest possible
-	// has 32 MiB, and takes six times as much when it is decoded.
+	// reindexMemory bounds the indexes that are in memory at the same time, in bytes. One of 32 MiB in blocks of 256
+	// KiB has 5 KiB; the largest possible has 32 MiB, and takes six times as much when it is decoded.
 	reindexMemory = 64 << 20
 	// reindexCommit is how many packs an interrupted rebuild does again, at most.
 	reindexCommit = 256
@@ -51,7 +48,7 @@ func Reindex(ctx context.Context, c Config, repo string, progress func(Progress)
 
 // openIndex opens the index, and makes it anew if it cannot be used or is not complete; or in any case, if renew says so.
 func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, renew bool, progress func(Progress)) (err error) {
-	o := index.Options{FS: fs, Identity: index.Identity{
+	o := index.Options{FS: fs, Note: p.fence.note, Identity: index.Identity{
 		Bucket: strings.Join([]string{p.c.RegionEndpoint, p.c.Region, p.c.Bucket}, " "), Prefix: p.root, Writer: p.node.id,
 	}}
 	p.x, err = index.Open(p.c.IndexPath, o)
@@ -72,10 +69,8 @@ func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, renew bool, progress 
 	if err != nil {
 		return err
 	}
-	if !p.x.Complete() {
-		if err := p.rebuild(ctx, progress); err != nil {
-			return fmt.Errorf("make the index from the bucket: %w", err)
-		}
+	if err := p.resync(ctx, progress); err != nil {
+		return err
 	}
 	for _, k := range p.x.Packs() {
 		n, err := pack.ParseName(k.Name)
@@ -83,7 +78,7 @@ func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, renew bool, progress 
 			return fmt.Errorf("the index names a pack that is none: %w: remove %s", err, p.c.IndexPath)
 		}
 		p.ids.See(n.ID)
-		if !k.Incomplete {
+		if !k.Incomplete || k.Unfit != "" {
 			continue
 		}
 		// A crash came while it was added. It is in the bucket: packs are added after they were uploaded.
@@ -97,97 +92,6 @@ func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, renew bool, progress 
 		}
 	}
 	return nil
-}
-
-// rebuild fills the index from the bucket.
-func (p *Packed) rebuild(ctx context.Context, progress func(Progress)) error {
-	var (
-		mu     sync.Mutex
-		done   = Progress{Doing: "index"}
-		broken []error
-		memory = semaphore.NewWeighted(reindexMemory)
-	)
-	report := func(change func()) {
-		mu.Lock()
-		defer mu.Unlock()
-		change()
-		progress(done)
-	}
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(reindexWidth)
-	var loose []index.Entry
-	flush := func() error {
-		_, err := p.x.PutLoose(ctx, loose...)
-		loose = loose[:0]
-		return err
-	}
-	list := func() error {
-		prefix := p.loose.prefix("")
-		for info, err := range p.b.List(gctx, prefix, "") {
-			if err != nil {
-				return err
-			}
-			n, err := pack.ParseName(strings.TrimPrefix(info.Key, prefix))
-			if err == nil {
-				p.ids.See(n.ID)
-				if k, err := p.x.PackNamed(n.String()); err == nil && !k.Incomplete {
-					report(func() { done.Packs++; done.Blocks += k.Blocks; done.Bytes += k.Bytes })
-					continue
-				}
-				group.Go(func() error {
-					blocks, size, err := p.adopt(gctx, n, info.Size, memory)
-					if errors.Is(err, pack.ErrCorrupt) {
-						report(func() { broken = append(broken, err) })
-						return nil
-					} else if err != nil {
-						return err
-					}
-					commit := false
-					report(func() {
-						done.Packs++
-						done.Blocks += blocks
-						done.Bytes += size
-						commit = done.Packs%reindexCommit == 0
-					})
-					if commit {
-						return p.x.Commit(gctx)
-					}
-					return nil
-				})
-				continue
-			}
-			key, ours := p.loose.key(info.Key)
-			if !ours || key == ds.NewKey(ownerName) {
-				continue
-			}
-			name, _ := nameOf(key)
-			if checkKey(key, name) != nil {
-				continue
-			}
-			loose = append(loose, index.Entry{Key: name, Location: index.Location{Kind: index.Loose, Length: info.Size}})
-			if len(loose) == looseChunk {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			report(func() { done.Objects++; done.Blocks++; done.Bytes += info.Size })
-		}
-		return flush()
-	}
-	listed := list()
-	err := group.Wait() // the first failure, which also ended the list
-	if err == nil {
-		err = listed
-	}
-	p.loose.health.record(ctx, err)
-	if err == nil && len(broken) > 0 {
-		err = fmt.Errorf("%d packs are damaged beyond reading, the first: %w: restore these objects from a copy or an older version; "+
-			"delete them to accept the loss of their blocks", len(broken), broken[0])
-	}
-	if err != nil {
-		return errors.Join(err, p.x.Commit(context.WithoutCancel(ctx)))
-	}
-	return p.x.SetComplete(ctx, true)
 }
 
 // adopt adds a pack of the bucket to the index.
@@ -298,7 +202,7 @@ func (p *Packed) replay(ctx context.Context) error {
 		at := index.Location{Kind: index.Journal, Segment: uint64(b.Segment), Offset: b.Offset + b.Length - b.DataLen, Length: b.DataLen}
 		l, err := p.x.Get(n)
 		switch {
-		case errors.Is(err, index.ErrNotFound):
+		case errors.Is(err, index.ErrNotFound), err == nil && p.x.Unfit(l) != "":
 			fresh = append(fresh, index.Entry{Key: n, Location: at})
 			pending[string(n)] = struct{}{}
 		case err != nil:
@@ -322,14 +226,15 @@ func (p *Packed) replay(ctx context.Context) error {
 	return p.repairJournalEntries(ctx)
 }
 
-// uploaded reports whether the index has the pack that a segment of this node became.
+// uploaded reports whether the index has the pack that a segment of the journal became. One that is not sealed became none; there may be a
+// pack of its number from another copy of this repo.
 func (p *Packed) uploaded(segment pack.ID) bool {
-	k, err := p.x.PackAfter(fmt.Sprintf("%s-%s-", segment, p.node.id))
-	if err != nil || k.Incomplete {
+	n, sealed := p.j.Sealed(segment)
+	if !sealed {
 		return false
 	}
-	n, err := pack.ParseName(k.Name)
-	return err == nil && n.ID == segment && n.Writer == p.node.id
+	k, err := p.x.PackNamed(n.String())
+	return err == nil && !k.Incomplete && k.Unfit == ""
 }
 
 // repairJournalEntries deals with entries whose place in the journal has nothing, or something else: the folder was lost, or

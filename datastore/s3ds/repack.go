@@ -181,10 +181,5 @@ func (r *repacking) drop(ctx context.Context) error {
 	if len(objects) == 0 {
 		return nil
 	}
-	if err := p.owner.Hold(ctx); err != nil {
-		return err
-	}
-	late, cancel := context.WithDeadline(ctx, p.owner.Until())
-	defer cancel()
-	return p.b.Delete(late, objects...)
+	return p.deleteLoose(ctx, objects)
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
 )
 
@@ -19,7 +18,7 @@ type Stat struct {
 	Journal  journal.Stats // what waits to be uploaded
 	Recovery journal.Recovery
 	Reads    span.Stats // of packs: requests, bytes, cache
-	Owner    owner.Status
+	Owner    Ownership
 	Totals   Stats // requests and dollars
 
 	PacksByLive [4]int64 // packs of which up to a quarter, a half, three quarters, all is alive
@@ -42,19 +41,25 @@ type Stat struct {
 	UnfitPacks     int // that compaction cannot rewrite
 }
 
-// Stat asks nothing of the bucket.
+// Stat asks nothing of the bucket, unless this process was idle: then 1 GET, whether it is still the owner.
 func (p *Packed) Stat(ctx context.Context) (Stat, error) {
-	_, leave, err := p.enter(ctx)
+	ctx, leave, err := p.enter(ctx)
 	if err != nil {
 		return Stat{}, fmt.Errorf("s3ds: stat: %w", err)
 	}
 	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, statTimeout)
+	defer cancel()
+	_ = p.fence.certain(ctx) // what comes of it is in the answer
 	return p.stat(), nil
 }
 
+// statTimeout bounds how long Stat waits for the bucket.
+const statTimeout = 5 * time.Second
+
 func (p *Packed) stat() Stat {
 	s := Stat{
-		Index: p.x.Stats(), Journal: p.j.Stats(), Recovery: p.recovery, Reads: p.r.Stats(), Owner: p.owner.Status(), Totals: p.Stats(),
+		Index: p.x.Stats(), Journal: p.j.Stats(), Recovery: p.recovery, Reads: p.r.Stats(), Owner: p.fence.status(p.node, p.host), Totals: p.Stats(),
 		Hits: p.hits.Load(), Misses: p.miss.Load(), DamagedBlocks: p.heal.n.Load(),
 	}
 	for _, k := range p.x.Packs() {
@@ -89,6 +94,13 @@ type metric struct {
 }
 
 func one(v float64) map[string]float64 { return map[string]float64{"": v} }
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
 
 func age(oldest time.Time) float64 {
 	if oldest.IsZero() {
@@ -151,14 +163,12 @@ var metrics = func() []metric {
 		return map[string]float64{"removed": float64(s.Removed), "merged": float64(s.Merged)}
 	})
 	add(gauge, "unfit_packs", "Packs that compaction cannot rewrite because they are damaged.", "", func(s Stat) map[string]float64 { return one(float64(s.UnfitPacks)) })
-	add(gauge, "owner_lease_seconds", "What remains of the lease on the prefix; 0 while nothing is written.", "", func(s Stat) map[string]float64 {
-		return one(max(s.Owner.Left.Seconds(), 0))
-	})
+	add(gauge, "owner_proven_seconds", "How long ago the bucket said last that this process owns the prefix; it grows while nothing is written.", "",
+		func(s Stat) map[string]float64 { return one(s.Owner.Proven.Seconds()) })
+	add(gauge, "owner_unknown", "1 while the bucket cannot be asked who owns the prefix, and writes are acknowledged when the journal has them.", "",
+		func(s Stat) map[string]float64 { return one(truth(s.Owner.Unknown != nil)) })
 	add(gauge, "replaced", "1 if another node has taken over the prefix.", "", func(s Stat) map[string]float64 {
-		if s.Owner.Replaced {
-			return one(1)
-		}
-		return one(0)
+		return one(truth(s.Owner.Replaced != nil))
 	})
 	return all
 }()

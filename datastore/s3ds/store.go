@@ -177,7 +177,7 @@ func (d *Datastore) key(object string) (ds.Key, bool) {
 			return ds.Key{}, false
 		}
 	}
-	if name == "" || name == reposName || strings.HasPrefix(name, probeName) {
+	if name == "" || name == reposName || strings.HasPrefix(name, probeName) || strings.HasPrefix(name, privateName) {
 		return ds.Key{}, false
 	}
 	key := ds.NewKey(name)

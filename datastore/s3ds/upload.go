@@ -1,6 +1,7 @@
 package s3ds
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/journal"
-	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/owner"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/span"
 )
@@ -98,7 +98,7 @@ func (p *Packed) upload() {
 				break
 			}
 			p.up.set(func() { p.up.err = err; p.up.failures++ })
-			if errors.Is(err, owner.ErrReplaced) {
+			if errors.Is(err, ErrReplaced) {
 				return // for good
 			}
 			if !sleep(p.life, pause) {
@@ -131,9 +131,10 @@ func (p *Packed) uploadOne(ctx context.Context, s *journal.Segment) error {
 		return err
 	}
 	name := s.Name().String()
-	if k, err := p.x.PackNamed(name); err == nil && !k.Incomplete {
-		// It was uploaded before a crash: the pack is there, or was dead and is gone, and AddPack would leave it as it is. What the index
-		// expects in this segment came there since, by a replay under another id, and has to be written once more.
+	if k, err := p.x.PackNamed(name); err == nil && !k.Incomplete || p.fence.doomed(name) {
+		// It was uploaded before a crash: the pack is there, or was dead and is gone or about to be, and AddPack
+		// would leave it as it is. What the index expects in this segment came there since, by a replay under another
+		// id, and has to be written once more.
 		p.segs.retire(s.ID())
 		if err := p.salvage(ctx, s); err != nil {
 			return err
@@ -183,16 +184,56 @@ func (p *Packed) addSegment(ctx context.Context, s *journal.Segment) error {
 // errBusy passes: the upload is tried again.
 var errBusy = errors.New("busy")
 
-// putPack puts a pack into the bucket, where it may be already: its name says what is in it.
+// putPack puts a pack into the bucket, where it may be already: its name says what is in it. What the bucket says to
+// be there is looked at before it is believed, for the copy in the journal goes next: if it is not this pack, byte by
+// byte, it is replaced.
 func (p *Packed) putPack(ctx context.Context, n pack.Name, body io.ReadSeeker) error {
-	if err := p.owner.Hold(ctx); err != nil {
+	if err := p.fence.hold(ctx); err != nil {
 		return err
 	}
-	_, err := bucket.PutIf(ctx, p.b, p.name(n.String()), body, bucket.Condition{Absent: true})
-	if errors.Is(err, bucket.ErrPreconditionFailed) {
-		return nil
+	object := p.name(n.String())
+	_, err := bucket.PutIf(ctx, p.b, object, body, bucket.Condition{Absent: true})
+	if !errors.Is(err, bucket.ErrPreconditionFailed) {
+		return err
 	}
-	return err
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	same, err := p.holds(ctx, object, body)
+	if err != nil || same {
+		return err
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return p.b.Put(ctx, object, body)
+}
+
+// holds reports whether an object has the bytes of want, from its position to its end.
+func (p *Packed) holds(ctx context.Context, object string, want io.Reader) (bool, error) {
+	body, _, err := p.b.Get(ctx, object, bucket.Range{})
+	if errors.Is(err, bucket.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	defer func() { _ = body.Close() }()
+	var a, b [64 << 10]byte
+	for {
+		n, errA := io.ReadFull(want, a[:])
+		m, errB := io.ReadFull(body, b[:])
+		for _, err := range []error{errA, errB} {
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return false, fmt.Errorf("compare object %q: %w", object, err)
+			}
+		}
+		if n != m || !bytes.Equal(a[:n], b[:m]) {
+			return false, nil
+		}
+		if errA != nil {
+			return true, nil
+		}
+	}
 }
 
 // packEntries turns the index of a pack into entries, whose offsets are those of the blocks and not of the sections.

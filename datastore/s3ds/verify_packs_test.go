@@ -154,7 +154,7 @@ type crowd struct {
 }
 
 func (c *crowd) Get(ctx context.Context, key string, r bucket.Range) (io.ReadCloser, bucket.Info, error) {
-	if c.holds && !strings.Contains(key, ownerName) {
+	if c.holds && !strings.Contains(key, ".ipfs-aws") {
 		c.mu.Lock()
 		if c.in++; c.in == c.n && c.most < c.n {
 			close(c.complete)

@@ -1,7 +1,9 @@
 package s3ds
 
 import (
+	"fmt"
 	"maps"
+	"os"
 	"sync/atomic"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
@@ -30,17 +32,32 @@ func (k Keys) Parse(m map[string]any) (s3ds.Config, error) {
 	return s3ds.ParseConfig(m)
 }
 
-var inUse atomic.Pointer[Keys]
+var (
+	inUse    atomic.Pointer[Keys]
+	takeOver atomic.Bool
+)
+
+// UseTakeOver makes every store that is opened from now on in this process take
+// its prefix over from a node that was not stopped in order.
+func UseTakeOver(yes bool) { takeOver.Store(yes) }
 
 // UseKeys makes every store that is opened from now on in this process use the
 // keys. Call it before kubo opens a repo.
 func UseKeys(k Keys) { inUse.Store(&k) }
 
 // Parse reads the settings of a store as kubo's config holds them, with the keys
-// that this process uses.
+// that this process uses. What the store has to say goes to standard error.
 func Parse(m map[string]any) (s3ds.Config, error) {
-	if k := inUse.Load(); k != nil {
-		return k.Parse(m)
+	var k Keys
+	if used := inUse.Load(); used != nil {
+		k = *used
 	}
-	return s3ds.ParseConfig(m)
+	c, err := k.Parse(m)
+	if err != nil {
+		return s3ds.Config{}, err
+	}
+	c.TakeOver, c.Log = takeOver.Load(), say
+	return c, nil
 }
+
+func say(line string) { fmt.Fprintln(os.Stderr, "s3ds:", line) }

@@ -77,7 +77,7 @@ func count(lines []string) counts {
 		op, path := words[0], strings.TrimSuffix(words[1], ":")
 		_, object, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 		switch {
-		case strings.HasSuffix(object, ".ipfs-aws-owner"):
+		case strings.Contains(object, ".ipfs-aws"), strings.Contains(l, "prefix=node-1/.ipfs-aws/"):
 			op = "own"
 		case op == http.MethodPost && slices.Contains(words, "delete:"):
 			op = "DELETE"

@@ -307,7 +307,7 @@ func TestIndexIsMadeAnewUntilASignalComes(t *testing.T) {
 
 	listed := make(chan struct{}, 100)
 	proxy.Disturb(func(r *http.Request) s3test.Fault {
-		if r.Method == http.MethodGet && r.URL.Query().Has("prefix") {
+		if r.Method == http.MethodGet && r.URL.Query().Get("prefix") == "node-1/" {
 			listed <- struct{}{}
 			return s3test.Fault{Cut: s3test.Silence}
 		}

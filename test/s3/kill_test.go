@@ -156,8 +156,7 @@ func TestKilledWhileWriting(t *testing.T) {
 				t.Logf("round %d: %d acknowledged before the kill, %d in all", round, len(acks)-before, len(acks))
 				if durability == "bucket" {
 					require.NoError(t, os.RemoveAll(n.Dir))
-					// The node is dead for certain, so its successor need not wait for the lease.
-					require.NoError(t, os.Remove(filepath.Join(server.Dir, bucket, "node-1", ".ipfs-aws-owner")))
+					forgetOwner(t, filepath.Join(server.Dir, bucket, "node-1"))
 				}
 			}
 			if durability == "bucket" {

@@ -133,6 +133,36 @@ func TestAFormerRepoOpens(t *testing.T) {
 	}
 }
 
+// A node of the former release that has a prefix keeps this one out; its own repo goes on with this release at once, whatever its lease; and
+// then the former one is kept out.
+func TestTheOwnerOfAPrefixAcrossReleases(t *testing.T) {
+	old := former(t)
+	server := s3test.Start(t)
+	bucket := server.NewBucket(t)
+	store := inBucket(server, bucket)
+	a := testnode.New(t, old)
+	a.Run(append([]string{"init", "--profile", "test"}, store...)...)
+	a.Start()
+	file := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+	cid := a.Run("add", "-Q", file)
+	said := testnode.New(t, testnode.Ours(t), "IPFS_S3_TAKE_OVER=1").Fail(append([]string{"init"}, store...)...)
+	require.Contains(t, said, "runs a former release")
+
+	require.Error(t, a.End(syscall.SIGKILL))
+	a.Program = testnode.Ours(t)
+	a.Start()
+	require.Equal(t, "content", read(a, "cat", cid))
+	said = testnode.New(t, old).Fail(append([]string{"init"}, store...)...)
+	require.Contains(t, said, "a newer release may have written it")
+	a.Stop()
+	said = testnode.New(t, old).Fail(append([]string{"init"}, store...)...)
+	require.Contains(t, said, "a newer release may have written it", "not while it is stopped either")
+	b := testnode.New(t, testnode.Ours(t))
+	b.Run(append([]string{"init", "--profile", "test"}, store...)...)
+	require.Equal(t, "content", read(b, "cat", cid))
+}
+
 func inBucket(s *s3test.Server, bucket string) []string {
 	return strings.Fields("--blockstore s3 --bucket " + bucket + " --region " + s3test.Region + " --endpoint " + s.URL + " --prefix node")
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -51,6 +52,8 @@ type Settings struct {
 	StorageMax string
 	// SwarmKey is the private network's, as it stands in the repo's file swarm.key.
 	SwarmKey []byte
+	// TakeOver has a store in a bucket take its prefix over from another node.
+	TakeOver bool
 	// Warnings are lines about variables that have no effect.
 	Warnings []string
 }
@@ -81,6 +84,7 @@ func Load(ctx context.Context, in Input) (*Settings, error) {
 		}
 	}
 	s := &Settings{Profiles: l.Value(Profile), StorageMax: l.Value(StorageMax), SwarmKey: l.swarmKey(), Keys: l.keys()}
+	s.TakeOver, _ = strconv.ParseBool(l.Value(TakeOver)) // checked above
 	s.Blocks, s.Chosen = l.blocks(ctx, s.Keys)
 	s.Overrides = l.overrides()
 	for _, o := range s.Overrides {
@@ -95,12 +99,17 @@ func Load(ctx context.Context, in Input) (*Settings, error) {
 	return s, nil
 }
 
-// LoadKeys reads the static credentials for S3 and nothing else, for commands
-// that take the repo as it is.
-func LoadKeys(vars []string) (s3plugin.Keys, error) {
+// LoadKeys reads the static credentials for S3, and whether a prefix is to be
+// taken over, for commands that take the repo as it is.
+func LoadKeys(vars []string) (keys s3plugin.Keys, takeOver bool, err error) {
 	l := &loader{Reader: environ.New(vars)}
-	keys := l.keys()
-	return keys, l.Err()
+	keys = l.keys()
+	if v := l.Value(TakeOver); v != "" {
+		if takeOver, err = strconv.ParseBool(v); err != nil {
+			l.Bad(TakeOver, v, "%s", isTruth(v))
+		}
+	}
+	return keys, takeOver, l.Err()
 }
 
 // Secrets are the variables that hold secrets, with their _FILE forms.

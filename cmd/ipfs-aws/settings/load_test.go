@@ -158,10 +158,10 @@ func TestCredentialsAreKeptApart(t *testing.T) {
 	require.NotContains(t, s.Blocks.Spec, "secretKey")
 	require.NotContains(t, s.Blocks.Command(), "AK")
 
-	keys, err := LoadKeys(append(vars, "IPFS_S3_BUKET=x"))
+	keys, _, err := LoadKeys(append(vars, "IPFS_S3_BUKET=x"))
 	require.NoError(t, err, "commands that take the repo as it is want nothing but the keys")
 	require.Equal(t, s.Keys, keys)
-	_, err = LoadKeys([]string{"IPFS_S3_SECRET_KEY_FILE=/nowhere"})
+	_, _, err = LoadKeys([]string{"IPFS_S3_SECRET_KEY_FILE=/nowhere"})
 	require.ErrorContains(t, err, "/nowhere")
 
 	// What moves away from a bucket needs them while another store is chosen.

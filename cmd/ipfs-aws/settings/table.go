@@ -31,6 +31,7 @@ const (
 	Profile       = "IPFS_PROFILE"
 	GC            = "IPFS_GC"
 	StorageMax    = "IPFS_STORAGE_MAX"
+	TakeOver      = "IPFS_S3_TAKE_OVER"
 
 	// ConfigPrefix begins the variables that set a key of kubo's config.
 	ConfigPrefix = "IPFS_CONFIG_"
@@ -105,6 +106,8 @@ var table = []Setting{
 		Accepted: "`on`, `off`", check: environ.IsOneOf("on", "off")},
 	{Variable: "IPFS_GC_MIN_AGE", Meaning: "garbage collection keeps blocks that were written, or found present by an add, import or pin, within this time", Default: "`1h`", Accepted: "a duration", check: environ.IsDuration},
 	{Variable: "IPFS_PIN_STALL", Meaning: "a pin that gets no new block for so long fails, and names what is missing", Default: "`1m50s`", Accepted: "a duration; `0` for never", check: environ.IsDuration},
+	{Variable: TakeOver, Meaning: "take the prefix of the bucket over from a node that was not stopped in order: that one writes nothing more. For one start; also `init --take-over`", Default: "`false`: the start is refused, and names that node",
+		Accepted: "`true`, `false`, `1`, `0`", check: isTruth},
 	{Variable: "IPFS_TELEMETRY", Meaning: "kubo's telemetry; also `Plugins.Plugins.telemetry.Config.Mode`", Default: "`auto`: on only with `Plugins.Plugins.telemetry.Config.Endpoint`", Accepted: "`on`, `auto`, `off`",
 		check: environ.IsOneOf("on", "auto", "off")},
 	{Variable: "IPFS_WAIT_REPO_LOCK", Meaning: "how long to wait for another process to leave the repo", Default: "not at all", Accepted: "a duration; `0` for ever", check: environ.IsDuration},
@@ -218,6 +221,13 @@ func Flags() []Flag {
 		flags = append(flags, Flag{s.Flag, help})
 	}
 	return flags
+}
+
+func isTruth(v string) string {
+	if _, err := strconv.ParseBool(v); err != nil {
+		return "must be true or false"
+	}
+	return ""
 }
 
 // plain takes the marks of Markdown out.

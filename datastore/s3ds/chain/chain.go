@@ -45,13 +45,13 @@ type Options struct {
 	// returns it. If others take over meanwhile it is asked again.
 	Approve func(newest Record, exists bool) error
 
-	clock *clock // for tests
+	Clock *Clock // nil for that of this machine
 }
 
-// clock is the time of this machine: one that stands still while the machine sleeps, and one that may be set.
-type clock struct {
-	mono func() time.Duration
-	wall func() time.Time
+// Clock is the time of a machine: one that stands still while the machine sleeps, and one that may be set.
+type Clock struct {
+	Mono func() time.Duration
+	Wall func() time.Time
 }
 
 // instant is a moment by both clocks, and by the clock of the server where an answer said it.
@@ -61,7 +61,7 @@ type instant struct {
 	server time.Time
 }
 
-func (c *clock) now() instant { return instant{mono: c.mono(), wall: c.wall()} }
+func (c *Clock) now() instant { return instant{mono: c.Mono(), wall: c.Wall()} }
 
 // since is how much time has passed, by the clock that says most.
 func (i instant) since(before instant) time.Duration {
@@ -72,9 +72,9 @@ func (i instant) since(before instant) time.Duration {
 	return d
 }
 
-func realClock() *clock {
+func realClock() *Clock {
 	start := time.Now()
-	return &clock{func() time.Duration { return time.Since(start) }, func() time.Time { return time.Now().Round(0) }}
+	return &Clock{func() time.Duration { return time.Since(start) }, func() time.Time { return time.Now().Round(0) }}
 }
 
 // State is what Open has read: a snapshot, and the records from its number on that were there before the takeover.
@@ -115,8 +115,8 @@ type waiter struct {
 
 // Open reads the chain under root, and takes it over. An error of Options.Approve is returned as it is.
 func Open(ctx context.Context, b bucket.Bucket, root string, o Options) (*Chain, error) {
-	if o.clock == nil {
-		o.clock = realClock()
+	if o.Clock == nil {
+		o.Clock = realClock()
 	}
 	if o.Session == "" {
 		o.Session = rand.Text()
@@ -140,7 +140,7 @@ func Open(ctx context.Context, b bucket.Bucket, root string, o Options) (*Chain,
 
 // open reports that all of it has to be done again: records were trimmed while it read, or it took too long to be sure that none were.
 func (c *Chain) open(ctx context.Context) (again bool, err error) {
-	began := c.o.clock.now()
+	began := c.o.Clock.now()
 	newest, exists, again, err := c.readAll(ctx)
 	if err != nil || again {
 		return again, err
@@ -160,7 +160,7 @@ func (c *Chain) open(ctx context.Context) (again bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		done := c.o.clock.now()
+		done := c.o.Clock.now()
 		done.server = clock
 		if done.since(began) > blindFor {
 			return true, nil
@@ -248,7 +248,7 @@ func (c *Chain) advice() string {
 }
 
 func (c *Chain) record(kind Kind, parts ...[]byte) (Record, []byte, error) {
-	r := Record{Session: c.o.Session, Node: c.o.Node, Host: c.o.Host, Epoch: c.epoch, Kind: kind, Nonce: rand.Text(), At: c.o.clock.wall(), Parts: parts}
+	r := Record{Session: c.o.Session, Node: c.o.Node, Host: c.o.Host, Epoch: c.epoch, Kind: kind, Nonce: rand.Text(), At: c.o.Clock.Wall(), Parts: parts}
 	body, err := r.encode()
 	return r, body, err
 }
@@ -314,7 +314,7 @@ func (c *Chain) Next() uint64 {
 func (c *Chain) Age() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.o.clock.now()
+	now := c.o.Clock.now()
 	return now.since(c.proven)
 }
 
@@ -403,7 +403,7 @@ func (c *Chain) put(ctx context.Context, kind Kind, parts ...[]byte) (uint64, er
 		if err := c.Err(); err != nil {
 			return 0, err
 		}
-		sent := c.o.clock.now()
+		sent := c.o.Clock.now()
 		theirs, clock, err := c.create(ctx, mine, body)
 		if errors.Is(err, ErrDamaged) { // an object that this release cannot read has the number
 			return 0, c.fence(Record{})
@@ -433,10 +433,10 @@ func (c *Chain) put(ctx context.Context, kind Kind, parts ...[]byte) (uint64, er
 // prove takes note of a request, sent at a moment, whose answer says that this process owns the chain: record number last is its own, and none
 // was found behind it. If the proof before is too old, a number may have been taken and trimmed meanwhile: then it lists first.
 func (c *Chain) prove(ctx context.Context, sent instant, server time.Time, last uint64) error {
-	now := c.o.clock.now()
+	now := c.o.Clock.now()
 	now.server = server
 	if now.since(c.proven) > blindFor {
-		sent = c.o.clock.now()
+		sent = c.o.Clock.now()
 		if err := c.look(ctx, last); err != nil {
 			return err
 		}
@@ -495,7 +495,7 @@ func (c *Chain) Confirm(ctx context.Context) error {
 		if err := c.Err(); err != nil {
 			return err
 		}
-		sent := c.o.clock.now()
+		sent := c.o.Clock.now()
 		theirs, err := read(ctx, c.b, c.root, c.next)
 		switch {
 		case errors.Is(err, bucket.ErrNotFound):

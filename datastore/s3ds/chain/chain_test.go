@@ -179,9 +179,9 @@ func TestSleeperIsFencedThoughItsNumberWasTrimmed(t *testing.T) {
 			now := time.Unix(1_800_000_000, 0)
 			b := mem.New()
 			b.Now = func() time.Time { return now }
-			clock := &clock{func() time.Duration { return time.Duration(now.UnixNano()) }, func() time.Time { return now }}
+			clock := &Clock{func() time.Duration { return time.Duration(now.UnixNano()) }, func() time.Time { return now }}
 			start := func(node string) *Chain {
-				c, err := Open(t.Context(), b, root, Options{Node: node, clock: clock})
+				c, err := Open(t.Context(), b, root, Options{Node: node, Clock: clock})
 				require.NoError(t, err)
 				return c
 			}
@@ -209,8 +209,8 @@ func TestFollower(t *testing.T) {
 	b := mem.New()
 	now := time.Unix(1_800_000_000, 0)
 	b.Now = func() time.Time { return now }
-	clock := &clock{func() time.Duration { return time.Duration(now.UnixNano()) }, func() time.Time { return now }}
-	c, err := Open(t.Context(), b, root, Options{Node: "a", clock: clock})
+	clock := &Clock{func() time.Duration { return time.Duration(now.UnixNano()) }, func() time.Time { return now }}
+	c, err := Open(t.Context(), b, root, Options{Node: "a", Clock: clock})
 	require.NoError(t, err)
 	f := Follow(b, root, 0)
 	f.clock = clock

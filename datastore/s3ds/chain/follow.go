@@ -13,7 +13,7 @@ type Follower struct {
 	b     bucket.Bucket
 	root  string
 	next  uint64
-	clock *clock
+	clock *Clock
 	asked *instant // before the request whose answer was the last one that counted
 }
 

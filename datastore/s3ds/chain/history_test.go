@@ -185,11 +185,11 @@ func oneHistory(t *testing.T, seed uint64) (acknowledged, takeovers int) {
 		u := &unruly{Bucket: slow, random: rand.New(rand.NewPCG(seed, 100+uint64(p)))}
 		all.Go(func() {
 			jump := time.Duration(0)
-			clk := &clock{realClock().mono, func() time.Time { return time.Now().Add(jump).Round(0) }}
+			clk := &Clock{realClock().Mono, func() time.Time { return time.Now().Add(jump).Round(0) }}
 			for life := range 3 {
 				time.Sleep(time.Duration(random.IntN(3600)) * time.Second)
 				session := fmt.Sprintf("p%d-%d", p, life)
-				c, err := Open(t.Context(), u, root, Options{Node: fmt.Sprint("p", p), Session: session, clock: clk})
+				c, err := Open(t.Context(), u, root, Options{Node: fmt.Sprint("p", p), Session: session, Clock: clk})
 				if err != nil {
 					continue
 				}

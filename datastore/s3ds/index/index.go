@@ -49,6 +49,9 @@ type Options struct {
 	CacheBytes int64
 	// FS is the file system; nil means the operating system's.
 	FS vfs.FS
+	// Note is called in each Commit, which makes what it returns durable together with all updates before it. It may be nil; if it
+	// reports false, the note that is there stays.
+	Note func() (Note, bool)
 
 	retrySpace time.Duration // for tests
 }
@@ -60,6 +63,8 @@ type Index struct {
 	head  *head
 	space *space
 
+	note func() (Note, bool) // Options.Note
+
 	// writer holds a token while somebody writes: updates read what they replace, to keep the counters exact.
 	writer chan struct{}
 
@@ -67,6 +72,8 @@ type Index struct {
 	packs   map[PackID]*Pack
 	byName  []PackID // in the order of names
 	totals  totals
+	noted   Note
+	hasNote bool
 	damage  error         // first sign of corruption; writes are refused
 	failure error         // why stopped was closed
 	stopped chan struct{} // closed when a write failed for good
@@ -147,7 +154,7 @@ func open(dir string, o Options) (_ *Index, err error) {
 	} else if err := h.keeper.roster.check(o.FS, db); err != nil {
 		return nil, err
 	}
-	x := &Index{head: h, writer: make(chan struct{}, 1), packs: make(map[PackID]*Pack), stopped: make(chan struct{})}
+	x := &Index{head: h, writer: make(chan struct{}, 1), packs: make(map[PackID]*Pack), stopped: make(chan struct{}), note: o.Note}
 	x.space = newSpace(o.retrySpace, x.stop)
 	x.life.closing = make(chan struct{})
 	x.life.idle = sync.NewCond(&x.life)

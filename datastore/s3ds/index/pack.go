@@ -19,6 +19,7 @@ type Pack struct {
 	LiveBytes   int64  // bytes of these
 	// Incomplete: AddPack was interrupted, or is under way. Repeat it.
 	Incomplete bool
+	Unfit      string // why its blocks cannot be relied on; "" if they can
 }
 
 // PackInfo describes a pack that is to be added.
@@ -28,30 +29,49 @@ type PackInfo struct {
 	IndexOffset int64 // bytes
 }
 
-const maxPackName = 1024 // bytes: the longest name of an object
+const (
+	maxPackName = 1024 // bytes: the longest name of an object
+	maxUnfit    = 300  // bytes: a line
+)
 
 // appendPack encodes the part of p that does not change while blocks come and go:
 //
-//	flags byte (1: incomplete) | uvarint size | uvarint index offset | uvarint blocks | uvarint bytes | uvarint length, name
+//	flags byte (1: incomplete, 2: unfit) | uvarint size | uvarint index offset | uvarint blocks | uvarint bytes | uvarint length, name
+//	if it is unfit: uvarint length, why
 func appendPack(b []byte, p Pack) []byte {
 	var flags byte
 	if p.Incomplete {
-		flags = 1
+		flags = incompleteFlag
+	}
+	if p.Unfit != "" {
+		flags |= unfitFlag
 	}
 	b = append(b, flags)
 	for _, n := range []int64{p.Size, p.IndexOffset, p.Blocks, p.Bytes, int64(len(p.Name))} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	return append(b, p.Name...)
+	b = append(b, p.Name...)
+	if p.Unfit != "" {
+		b = append(binary.AppendUvarint(b, uint64(len(p.Unfit))), p.Unfit...)
+	}
+	return b
 }
 
+const (
+	incompleteFlag = 1
+	unfitFlag      = 2
+)
+
 func decodePack(id PackID, b []byte) (Pack, error) {
-	if len(b) == 0 || b[0] > 1 {
+	if len(b) == 0 || b[0] > incompleteFlag|unfitFlag {
 		return Pack{}, fmt.Errorf("record of pack %d has unknown flags", id)
 	}
 	r := varints{b: b[1:]}
-	p := Pack{ID: id, Incomplete: b[0] == 1, Size: r.int64(), IndexOffset: r.int64(), Blocks: r.int64(), Bytes: r.int64()}
+	p := Pack{ID: id, Incomplete: b[0]&incompleteFlag != 0, Size: r.int64(), IndexOffset: r.int64(), Blocks: r.int64(), Bytes: r.int64()}
 	p.Name = string(r.bytes(maxPackName))
+	if b[0]&unfitFlag != 0 {
+		p.Unfit = string(r.bytes(maxUnfit))
+	}
 	if err := r.end(); err != nil {
 		return Pack{}, fmt.Errorf("record of pack %d: %w", id, err)
 	}

@@ -13,13 +13,14 @@ import (
 const (
 	entryTag = 'e' // key → Location
 	liveTag  = 'l' // pack id, 8 bytes big endian → live count
-	metaTag  = 'm' // totals, commit number
+	metaTag  = 'm' // totals, commit number, note
 	packTag  = 'p' // pack id, 8 bytes big endian → Pack without its live count
 )
 
 var (
 	totalsKey = []byte{metaTag, 't'}
 	commitKey = []byte{metaTag, 'c'}
+	noteKey   = []byte{metaTag, 'n'}
 )
 
 func entryKey(key []byte) []byte {
@@ -65,6 +66,9 @@ func (x *Index) load(fresh bool) error {
 		return fmt.Errorf("%w: its last commit is %d, its head says %d: a part of its log is lost", ErrCorrupt, commit, x.head.commit)
 	}
 	x.totals, x.head.commit = t, commit
+	if x.noted, x.hasNote, err = loadNote(x.db); err != nil {
+		return err
+	}
 	err = x.scan(packTag, func(key, value []byte) error {
 		p, err := decodePack(PackID(binary.BigEndian.Uint64(key)), value)
 		if err != nil {

@@ -221,9 +221,9 @@ func (x *Index) apply(doing string, fn func() error) error {
 	return classify(doing, err)
 }
 
-// PutJournal adds blocks that are in the journal, whose Locations name segment, offset and length. A key that has an entry
-// keeps it: the block is already somewhere. So a segment can be replayed any number of times, in any order, before AddPack
-// has taken it over. It returns how many entries are new.
+// PutJournal adds blocks that are in the journal, whose Locations name segment, offset and length. A key that has an
+// entry keeps it, unless that is in a pack that is unfit: the block is already somewhere. So a segment can be
+// replayed any number of times, in any order, before AddPack has taken it over. It returns how many entries are new.
 //
 // Not synced: after a crash the store replays the segments that are still there.
 func (x *Index) PutJournal(ctx context.Context, entries ...Entry) (added int, err error) {
@@ -234,12 +234,14 @@ func (x *Index) PutJournal(ctx context.Context, entries ...Entry) (added int, er
 				if e.Kind != Journal {
 					return fmt.Errorf("entry %x is not in the journal but in %s", e.Key, e.Kind)
 				}
-				if _, had, err := t.get(e.Key); err != nil {
+				old, had, err := t.get(e.Key)
+				if err != nil {
 					return err
-				} else if had {
+				}
+				if had && !x.unfit(old) {
 					continue
 				}
-				if err := t.set(e.Key, Location{}, false, e.Location); err != nil {
+				if err := t.set(e.Key, old, had, e.Location); err != nil {
 					return err
 				}
 				n++
@@ -254,7 +256,7 @@ func (x *Index) PutJournal(ctx context.Context, entries ...Entry) (added int, er
 	return added, nil
 }
 
-// PutLoose adds blocks that are objects of their own. A key whose block is in the journal or in a pack keeps that; the length of
+// PutLoose adds blocks that are objects of their own. A key whose block is in the journal or in a fit pack keeps that; the length of
 // a loose one is replaced, for keys that are not multihashes can be overwritten. It returns how many entries are new.
 //
 // Not synced: Commit before relying on it, or list the loose objects again after a crash.
@@ -270,7 +272,7 @@ func (x *Index) PutLoose(ctx context.Context, entries ...Entry) (added int, err 
 				if err != nil {
 					return err
 				}
-				if had && (old.Kind != Loose || old == e.Location) {
+				if had && (old.Kind != Loose || old == e.Location) && !x.unfit(old) {
 					continue
 				}
 				if err := t.set(e.Key, old, had, e.Location); err != nil {
@@ -323,7 +325,7 @@ func (x *Index) Delete(ctx context.Context, keys ...[]byte) (removed int, err er
 // Take says which blocks of a pack an entry shall point to when the pack is added. Blocks that are not taken are dead in
 // this pack: they were deleted meanwhile, or another copy is the one in use.
 type Take struct {
-	Absent  bool     // blocks without an entry: when the index is rebuilt
+	Absent  bool     // blocks without an entry, or with one in a pack that is unfit: when the index is rebuilt
 	Journal bool     // blocks in the journal: after an upload, and when the index is rebuilt
 	Loose   bool     // blocks that are loose objects: when these are repacked
 	Packs   []PackID // blocks in these packs: when they are compacted into this one
@@ -393,7 +395,7 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 				if err != nil {
 					return err
 				}
-				if !take.takes(old, had) && !(take.Older && had && x.isOlder(old, info.Name)) {
+				if !take.takes(old, had) && !(take.Older && had && x.isOlder(old, info.Name)) && !(take.Absent && had && x.unfit(old)) {
 					continue
 				}
 				l := Location{Kind: InPack, Pack: all.ID, Offset: e.Offset, Length: e.Length}
@@ -413,6 +415,85 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 		}
 	}
 	return all.ID, nil
+}
+
+// Revive gives blocks of a pack their entries back that have none, or one in a pack that is unfit: they were deleted,
+// and that is void. entries are all blocks of the pack. It returns how many entries are new.
+//
+// Not synced: after a crash it has to be repeated.
+func (x *Index) Revive(ctx context.Context, id PackID, entries []Entry) (revived int, err error) {
+	for part := range slices.Chunk(entries, chunk) {
+		n := 0
+		err := x.write(ctx, fmt.Sprintf("revive blocks of pack %d", id), func(t *txn) error {
+			p, ok := x.packs[id]
+			if !ok {
+				return fmt.Errorf("it was removed meanwhile: %w", ErrNotFound)
+			}
+			for _, e := range part {
+				old, had, err := t.get(e.Key)
+				if err != nil {
+					return err
+				}
+				if had && !x.unfit(old) {
+					continue
+				}
+				if e.Offset < 0 || e.Length < 0 || e.Offset > p.Size-e.Length {
+					return fmt.Errorf("block %x at %d with %d bytes is outside of it", e.Key, e.Offset, e.Length)
+				}
+				if err := t.set(e.Key, old, had, Location{Kind: InPack, Pack: id, Offset: e.Offset, Length: e.Length}); err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		if err != nil {
+			return revived, err
+		}
+		revived += n
+	}
+	return revived, nil
+}
+
+// SetUnfit says why the blocks of a pack cannot be relied on, or, with "", that they can. Entries that point to it stay, and make place for
+// any other copy of their block.
+//
+// Not synced: Commit before relying on it.
+func (x *Index) SetUnfit(ctx context.Context, id PackID, why string) error {
+	return x.write(ctx, fmt.Sprintf("judge pack %d", id), func(t *txn) error {
+		p, ok := x.packs[id]
+		if !ok {
+			return fmt.Errorf("it is not in the index: %w", ErrNotFound)
+		}
+		if p.Unfit != why {
+			changed := *p
+			changed.Unfit = why[:min(len(why), maxUnfit)]
+			t.packs = append(t.packs, changed)
+		}
+		return nil
+	})
+}
+
+// unfit reports whether a location is in a pack that is. The caller holds mu or the writer's token.
+func (x *Index) unfit(l Location) bool {
+	if l.Kind != InPack {
+		return false
+	}
+	p, ok := x.packs[l.Pack]
+	return ok && p.Unfit != ""
+}
+
+// Unfit returns why the pack of a location is unfit, "" if it is not. It reads memory only.
+func (x *Index) Unfit(l Location) string {
+	if l.Kind != InPack {
+		return ""
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if p, ok := x.packs[l.Pack]; ok {
+		return p.Unfit
+	}
+	return ""
 }
 
 // isOlder reports whether a location is in a pack whose name sorts before the given one. The index is locked.
@@ -468,8 +549,8 @@ func (x *Index) SetComplete(ctx context.Context, complete bool) error {
 	return x.Commit(ctx)
 }
 
-// Commit makes every update that returned before durable, with two synced writes: Pebble's log, then the head. If a later
-// Open does not find it again, it says ErrCorrupt.
+// Commit makes every update that returned before durable, with the note of Options, with two synced writes: Pebble's
+// log, then the head. If a later Open does not find it again, it says ErrCorrupt.
 func (x *Index) Commit(ctx context.Context) error {
 	const doing = "commit the index"
 	if err := x.enter(); err != nil {
@@ -479,10 +560,31 @@ func (x *Index) Commit(ctx context.Context) error {
 		x.leave()
 		return fmt.Errorf("%s: %w", doing, err)
 	}
+	var note Note
+	has := false
+	if x.note != nil {
+		note, has = x.note()
+	}
 	return x.apply(doing, func() error {
 		next := x.head.commit + 1
-		if err := x.db.Set(commitKey, binary.AppendUvarint(nil, next), pebble.Sync); err != nil {
+		b := x.db.NewBatch()
+		err := b.Set(commitKey, binary.AppendUvarint(nil, next), nil)
+		if has {
+			err = errors.Join(err, b.Set(noteKey, appendNote(nil, note), nil))
+		}
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+		if err := x.db.Apply(b, pebble.Sync); err != nil {
 			return err
+		}
+		if err := b.Close(); err != nil {
+			return err
+		}
+		if has {
+			x.mu.Lock()
+			x.noted, x.hasNote = note, true
+			x.mu.Unlock()
 		}
 		if err := x.head.record(next); diskFull(err) {
 			return err // the slot is written again by the next commit

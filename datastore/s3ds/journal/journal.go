@@ -188,6 +188,18 @@ func (j *Journal) Blocks() iter.Seq2[Located, error] {
 	}
 }
 
+// Sealed returns the name of the pack that a segment is; false for one that is still
+// being written, or is not here.
+func (j *Journal) Sealed(id pack.ID) (pack.Name, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s, ok := j.segs[id]
+	if !ok || s.sealed.Size == 0 {
+		return pack.Name{}, false
+	}
+	return s.sealed.Name, true
+}
+
 var errStop = errors.New("stop")
 
 func (j *Journal) blocksOf(s *Segment, yield func(Located) bool) error {

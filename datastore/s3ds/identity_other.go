@@ -1,0 +1,7 @@
+//go:build !unix
+
+package s3ds
+
+import "os"
+
+func fileIdentity(os.FileInfo) string { return "" }
