@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
@@ -38,13 +36,6 @@ func (k *task) mustRequest(method, path string) {
 	if err != nil || code != http.StatusOK {
 		k.t.Errorf("%s %s: %d %s %v", method, path, code, body, err)
 	}
-}
-
-// rawCID is the CID of a block that differs for every i.
-func rawCID(t *testing.T, i int) string {
-	mh, err := multihash.Sum([]byte(fmt.Sprint(i)), multihash.SHA2_256, -1)
-	require.NoError(t, err)
-	return cid.NewCidV1(cid.Raw, mh).String()
 }
 
 // A peer is stopped, or dies, right after its clients were told that their pins are removed.
@@ -113,7 +104,7 @@ func TestAnsweredMeansVisibleEverywhere(t *testing.T) {
 	awaitAll(t, all)
 	var took time.Duration
 	for i := range n {
-		c := rawCID(t, i)
+		c := rawCID(t, fmt.Sprint("gone ", i))
 		a, b, d := all[i%3], all[(i+1)%3], all[(i+2)%3]
 		began := time.Now()
 		a.mustRequest(http.MethodPost, "/pins/"+c)
@@ -142,7 +133,7 @@ func TestPinsOfAPeerThatJustStartedGetTheirCopies(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ready := true
 		for _, k := range all {
-			code, _, err := k.request(http.MethodPost, fmt.Sprintf("/pins/%s?name=n&meta-k=v", rawCID(t, pins)))
+			code, _, err := k.request(http.MethodPost, fmt.Sprintf("/pins/%s?name=n&meta-k=v", rawCID(t, fmt.Sprint("gone ", pins))))
 			if err == nil && code == http.StatusOK {
 				pins++
 			}
@@ -168,7 +159,7 @@ func TestPinsOfAPeerThatJustStartedGetTheirCopies(t *testing.T) {
 	}
 	require.Eventually(t, copies(2), patience, 10*poll, "of %d pins some have too few copies", pins)
 	for i := range pins {
-		all[i%3].mustRequest(http.MethodPost, fmt.Sprintf("/pins/%s?replication-min=1&replication-max=3", rawCID(t, i)))
+		all[i%3].mustRequest(http.MethodPost, fmt.Sprintf("/pins/%s?replication-min=1&replication-max=3", rawCID(t, fmt.Sprint("gone ", i))))
 	}
 	require.Eventually(t, copies(3), patience, 10*poll, "the raised maximum adds no copies")
 	set, err := all[1].allocations()
