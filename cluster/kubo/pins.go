@@ -102,6 +102,22 @@ func (c *Client) Unpin(ctx context.Context, id cid.Cid) error {
 	return err
 }
 
+// Pins calls each for the node's pins of a mode, "recursive" or "direct".
+func (c *Client) Pins(ctx context.Context, mode string, each func(cid.Cid)) error {
+	return c.stream(ctx, "pin/ls", url.Values{"type": {mode}, "stream": {"true"}}, func(line json.RawMessage) error {
+		var one struct{ Cid string }
+		if err := json.Unmarshal(line, &one); err != nil {
+			return err
+		}
+		id, err := cid.Decode(one.Cid)
+		if err != nil {
+			return fmt.Errorf("pin %q: %w", one.Cid, err)
+		}
+		each(id)
+		return nil
+	})
+}
+
 // NamedPin is a recursive pin of the node that has a name.
 type NamedPin struct {
 	Cid  cid.Cid

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/health"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinning"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/commit"
 )
 
@@ -30,6 +32,12 @@ const (
 	// sweepSoon is how soon after the start it is looked first, and how soon again if the node
 	// or the pinset was not there.
 	sweepSoon = 10 * time.Second
+
+	// compareInterval is how often the node's pins are compared with the pinset. The node
+	// lists them, and each is looked up: some seconds for 100,000. compareAgain is how soon it is
+	// looked again when some were to be unpinned.
+	compareInterval = time.Hour
+	compareAgain    = time.Minute
 )
 
 // keeps returns a function that says whether the pinset says that a peer keeps a CID.
@@ -103,19 +111,66 @@ func sweepAge(r health.Report, listed bool) (age time.Duration, ok bool) {
 	return age, len(r.Checks) > 0
 }
 
+// reconcile compares the node's pins with the pinset, at the start and then from time to
+// time, until the context ends.
+func (w *watcher) reconcile(ctx context.Context, t *pinning.Tracker, h *health.Health, last *atomic.Pointer[pinning.Difference]) {
+	if !w.ready(ctx) {
+		return
+	}
+	wait := sweepSoon
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = sweepSoon
+		if _, ok := sweepAge(h.Report(), len(w.wanted) > 0); !ok {
+			continue // what the other peers have decided meanwhile is not known yet
+		}
+		d, err := t.Reconcile(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				logger.Warnf("the IPFS node's pins were not compared with the pinset, will try again: %s", err)
+			}
+			continue
+		}
+		last.Store(&d)
+		wait = compareInterval
+		if d.Surplus > 0 {
+			logger.Infof("%d pins of the cluster are on the IPFS node and not in the pinset any more; they are removed", d.Surplus)
+			wait = compareAgain
+		}
+	}
+}
+
 var (
 	standingDesc = prometheus.NewDesc("cluster_aws_pins_stalled", "Pins that are being tried and got no new block for a second or more.", nil, nil)
 	waitingDesc  = prometheus.NewDesc("cluster_aws_pins_backing_off", "Pins whose content was not found and that wait for their next attempt.", nil, nil)
+	leavingDesc  = prometheus.NewDesc("cluster_aws_unpins_waiting", "Pins that are removed from the pinset and not yet from this peer's IPFS node.", nil, nil)
+	surplusDesc  = prometheus.NewDesc("cluster_aws_node_pins_surplus", "Pins that the cluster made on this peer's IPFS node and that were not in the pinset when both were compared last.", nil, nil)
+	lackingDesc  = prometheus.NewDesc("cluster_aws_node_pins_lacking", "Pins that this peer keeps and that its IPFS node did not have when both were compared last.", nil, nil)
+	foreignDesc  = prometheus.NewDesc("cluster_aws_node_pins_foreign", "Pins on this peer's IPFS node that the cluster did not make, when both were compared last.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (p *Peer) Describe(ch chan<- *prometheus.Desc) {
-	ch <- standingDesc
-	ch <- waitingDesc
+	for _, d := range []*prometheus.Desc{standingDesc, waitingDesc, leavingDesc, surplusDesc, lackingDesc, foreignDesc} {
+		ch <- d
+	}
 }
 
 // Collect implements [prometheus.Collector].
 func (p *Peer) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(standingDesc, prometheus.GaugeValue, float64(p.pins.Standing()))
-	ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(p.pins.Waiting()))
+	gauge := func(d *prometheus.Desc, n int) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
+	}
+	gauge(standingDesc, p.pins.Standing())
+	gauge(waitingDesc, p.pins.Waiting())
+	gauge(leavingDesc, p.pins.Leaving())
+	if d := p.compared.Load(); d != nil {
+		gauge(surplusDesc, d.Surplus)
+		gauge(lackingDesc, d.Lacking)
+		gauge(foreignDesc, d.Foreign)
+	}
 }

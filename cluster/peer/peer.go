@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
@@ -31,6 +32,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/commit"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/consensus"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/frontier"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/reach"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/repair"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/store"
 	"github.com/ipfs-aws/ipfs-aws/cluster/self/identity"
@@ -54,6 +56,9 @@ type Peer struct {
 	// receiver takes what is added through other peers.
 	receiver *add.Receiver
 	pins     *pinning.Connector
+	tracker  *pinning.Tracker
+	// compared is how the node's pins differed from the pinset when that was looked at last.
+	compared atomic.Pointer[pinning.Difference]
 
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -105,7 +110,7 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up the consensus: %w", err)
 	}
-	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize)
+	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize, reach.New(h, inner, changes).Wait)
 	p.consensus = grouped
 	holds := add.NewHolds(client, keeps(grouped, id.ID))
 	p.receiver = add.Receive(h, client, holds, grouped.IsTrustedPeer)
@@ -149,8 +154,8 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	} else if allocator, err = balanced.New(c.Allocator); err != nil {
 		return fmt.Errorf("set up the allocator (CLUSTER_BALANCED_ALLOCATEBY): %w", err)
 	}
-	p.pins, err = pinning.Connect(ctx, add.Connect(connector, client), client, p.store, pinning.Options{
-		Slots: c.Tracker.ConcurrentPins, Stall: c.IPFS.PinTimeout, GCTimeout: c.IPFS.RepoGCTimeout})
+	p.pins, err = pinning.Connect(ctx, add.Connect(connector, client), client, p.store, p.store.Deferred(), pinning.Options{
+		Slots: c.Tracker.ConcurrentPins, Stall: c.IPFS.PinTimeout, GCTimeout: c.IPFS.RepoGCTimeout, NeverUnpin: c.IPFS.UnpinDisable})
 	if err != nil {
 		return err
 	}
@@ -159,7 +164,8 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	// upstream: ready-timeout
 	ipfscluster.ReadyTimeout = never
 	c.Tracker.ConcurrentPins = p.pins.Workers()
-	tracker := p.pins.Track(stateless.New(c.Tracker, id.ID, s.PeerName, grouped.State), id.ID)
+	tracker := p.pins.Track(stateless.New(c.Tracker, id.ID, s.PeerName, grouped.State), id.ID, grouped.State)
+	p.tracker = tracker
 	neighbours := pinning.NewNeighbours(h, client, grouped.IsTrustedPeer)
 	retryInterval := c.Cluster.PinRecoverInterval
 	c.Cluster.PinRecoverInterval = never // what is tried again, and when, is the tracker's to say
@@ -167,13 +173,14 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
-	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, grouped, apis, p.pins, tracker, monitor, allocator, informers, tracer)
+	placers := newPlacers(h, monitor, allocator.Metrics(), grouped.IsTrustedPeer)
+	p.cluster, err = ipfscluster.NewCluster(ctx, h, bandwidth, dht, c.Cluster, p.store, grouped, apis, p.pins, tracker, patient{monitor, placers}, allocator, informers, tracer)
 	if err != nil {
 		return fmt.Errorf("start the cluster peer: %w", err)
 	}
 	w := &watcher{
 		cluster: p.cluster, monitor: monitor, kubo: client, self: id.ID,
-		host: h, consensus: inner, catchup: catchup.New(h, inner, changes),
+		host: h, consensus: inner, catchup: catchup.New(h, inner, changes), placers: placers,
 		wanted: s.Peers, min: s.ReadyMinPeers, nudge: make(chan struct{}, 1), returned: make(chan struct{}, 1), kuboUp: true,
 	}
 	for _, other := range s.Peers {
@@ -185,11 +192,12 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	}
 	p.tasks.Go(func() { p.health.Watch(ctx, checkInterval, checkDeadline, w.checks()...) })
 	if c.Moves {
-		p.tasks.Go(func() { mover{p.cluster, grouped, monitor, own}.run(ctx, s, id.ID) })
+		p.tasks.Go(func() { mover{p.cluster, grouped, monitor, own, h, tracker.Short()}.run(ctx, s, id.ID) })
 	}
 	p.tasks.Go(func() { w.introduce(ctx) })
 	p.tasks.Go(func() { w.recoverPins(ctx) })
 	p.tasks.Go(func() { w.sweepHolds(ctx, holds, p.health) })
+	p.tasks.Go(func() { w.reconcile(ctx, tracker, p.health, &p.compared) })
 	p.tasks.Go(func() {
 		if w.ready(ctx) {
 			tracker.Run(ctx, retryInterval, neighbours.Have)
@@ -224,8 +232,8 @@ const closingShare = 5
 
 // Stop ends the peer in order: it becomes not ready, refuses new requests with
 // 503 and Retry-After and the adds of other peers, finishes what is in flight of
-// both, waits until the other peers have what was written, and closes
-// the consensus, its connections and the store. It returns when that is done or
+// both, waits until the other peers have what was written, unpins on its node what waits for
+// that as far as there is time, and closes the consensus, its connections and the store. It returns when that is done or
 // the context ends, whichever is first; in the latter case the process should
 // exit, which loses nothing that was acknowledged. Requests in flight may take
 // all but the last fifth of the context's time.
@@ -265,6 +273,15 @@ func (p *Peer) stop(ctx context.Context) error {
 		handing, cancel = context.WithTimeoutCause(ctx, time.Until(deadline)/2, errors.New("it takes too long"))
 	}
 	if err := handOver(handing, p.host, p.consensus); err != nil {
+		logger.Warnf("shutting down although %s", err)
+	}
+	cancel()
+	unpinning, cancel := ctx, func() {}
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		unpinning, cancel = context.WithTimeoutCause(ctx, left-left/closingShare, errors.New("the time is up"))
+	}
+	if err := p.tracker.Drain(unpinning); err != nil {
 		logger.Warnf("shutting down although %s", err)
 	}
 	cancel()

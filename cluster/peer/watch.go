@@ -50,6 +50,7 @@ type watcher struct {
 
 	consensus *consensus.Consensus
 	catchup   *catchup.Catchup
+	placers   *placers
 
 	min int
 
@@ -67,6 +68,7 @@ func (w *watcher) checks() []health.Check {
 		{Name: "ipfs", Run: w.checkKubo},
 		{Name: "consensus", Run: w.checkConsensus},
 		{Name: "peers", Run: w.checkPeers},
+		{Name: "placement", Run: w.checkPlacement},
 	}
 }
 

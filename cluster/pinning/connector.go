@@ -34,9 +34,10 @@ const (
 
 // Options are what the connector takes from ipfs-cluster's settings.
 type Options struct {
-	Slots     int           // CLUSTER_STATELESS_CONCURRENTPINS
-	Stall     time.Duration // CLUSTER_IPFSHTTP_PINTIMEOUT
-	GCTimeout time.Duration // CLUSTER_IPFSHTTP_REPOGCTIMEOUT
+	Slots      int           // CLUSTER_STATELESS_CONCURRENTPINS
+	Stall      time.Duration // CLUSTER_IPFSHTTP_PINTIMEOUT
+	GCTimeout  time.Duration // CLUSTER_IPFSHTTP_REPOGCTIMEOUT
+	NeverUnpin bool          // CLUSTER_IPFSHTTP_UNPINDISABLE
 }
 
 // Connector is ipfs-cluster's connection to its IPFS node, with pins that are tried as
@@ -48,16 +49,18 @@ type Connector struct {
 	opts   Options
 	slots  *slots
 	absent *absences
+	pinned *pinned
 }
 
-// Connect returns inner with its Pin and RepoGC replaced. The store keeps since when
-// CIDs are not found.
-func Connect(ctx context.Context, inner ipfscluster.IPFSConnector, node *kubo.Client, store ds.Datastore, opts Options) (*Connector, error) {
+// Connect returns inner with its Pin, Unpin and RepoGC replaced. The store keeps since when
+// CIDs are not found, and what the cluster has pinned on the node; lazy is the same store with
+// writes that are durable later.
+func Connect(ctx context.Context, inner ipfscluster.IPFSConnector, node *kubo.Client, store, lazy ds.Datastore, opts Options) (*Connector, error) {
 	absent, err := loadAbsences(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	return &Connector{IPFSConnector: inner, node: node, opts: opts, slots: newSlots(opts.Slots), absent: absent}, nil
+	return &Connector{IPFSConnector: inner, node: node, opts: opts, slots: newSlots(opts.Slots), absent: absent, pinned: newPinned(store, lazy)}, nil
 }
 
 // Workers is how many pins the tracker has to hand over at a time, so that the
@@ -65,9 +68,10 @@ func Connect(ctx context.Context, inner ipfscluster.IPFSConnector, node *kubo.Cl
 func (c *Connector) Workers() int { return c.slots.workers() }
 
 // Standing is how many pins are being tried without a new block for a second or more;
-// Waiting how many wait for their next attempt.
+// Waiting how many wait for their next attempt; Leaving how many wait to be unpinned.
 func (c *Connector) Standing() int { return c.slots.stalled() }
 func (c *Connector) Waiting() int  { return c.absent.count() }
+func (c *Connector) Leaving() int  { return c.pinned.waiting() }
 
 // Pin makes one attempt to pin on the node. If it is not time for one, the error is
 // that of the last one.
@@ -75,6 +79,11 @@ func (c *Connector) Pin(ctx context.Context, pin api.Pin) error {
 	id := pin.Cid.Cid
 	status, err := c.PinLsCid(ctx, pin)
 	if err != nil {
+		return err
+	}
+	// Before the node has the pin: it must have none of ours that we do not know of. One
+	// that it has already is that of an add, or of a former release.
+	if err := c.pinned.note(ctx, id); err != nil {
 		return err
 	}
 	if status.IsPinned(pin.MaxDepth) {
@@ -111,6 +120,16 @@ func (c *Connector) Pin(ctx context.Context, pin api.Pin) error {
 		return err
 	}
 	return c.failed(ctx, id, err, time.Since(began))
+}
+
+// Unpin removes a pin from the node. It is no error if there is none. The record stays until
+// the next comparison: another attempt to pin the CID may have begun.
+func (c *Connector) Unpin(ctx context.Context, id api.Cid) error {
+	if err := c.IPFSConnector.Unpin(ctx, id); err != nil {
+		return err
+	}
+	c.pinned.stays(id.Cid)
+	return nil
 }
 
 // absentError says whether an attempt failed because blocks were not found.

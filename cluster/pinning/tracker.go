@@ -6,6 +6,7 @@ import (
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs-cluster/ipfs-cluster/state"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -22,12 +23,22 @@ type Tracker struct {
 	ipfscluster.PinTracker
 	connector *Connector
 	self      peer.ID
+	state     func(context.Context) (state.ReadOnly, error)
+	told      told
+	short     chan struct{}
 }
 
 // Track returns the tracker with pins that become due.
-func (c *Connector) Track(inner ipfscluster.PinTracker, self peer.ID) *Tracker {
-	return &Tracker{PinTracker: inner, connector: c, self: self}
+func (c *Connector) Track(inner ipfscluster.PinTracker, self peer.ID, pinset func(context.Context) (state.ReadOnly, error)) *Tracker {
+	return &Tracker{
+		PinTracker: inner, connector: c, self: self, state: pinset,
+		told: told{at: map[cid.Cid]time.Time{}}, short: make(chan struct{}, 1),
+	}
 }
+
+// Short is told when a pin comes to the pinset that has fewer peers than copies are to be
+// kept.
+func (t *Tracker) Short() <-chan struct{} { return t.short }
 
 // Track is told of every pin that is written to the pinset.
 func (t *Tracker) Track(ctx context.Context, pin api.Pin) error {
@@ -36,13 +47,24 @@ func (t *Tracker) Track(ctx context.Context, pin api.Pin) error {
 	} else {
 		t.connector.absent.reset(pin.Cid.Cid)
 	}
-	return t.PinTracker.Track(ctx, pin)
+	if n := len(pin.Allocations); n > 0 && n < pin.ReplicationFactorMax {
+		signal(t.short)
+	}
+	return t.told.hear(pin.Cid.Cid, func() error {
+		t.connector.pinned.stays(pin.Cid.Cid)
+		return t.PinTracker.Track(ctx, pin)
+	})
 }
 
 // Untrack is told of every pin that is removed from the pinset.
 func (t *Tracker) Untrack(ctx context.Context, id api.Cid) error {
 	t.connector.absent.forget(ctx, id.Cid)
-	return t.PinTracker.Untrack(ctx, id)
+	return t.told.hear(id.Cid, func() error {
+		if !t.connector.opts.NeverUnpin {
+			t.connector.pinned.leaves(id.Cid)
+		}
+		return t.PinTracker.Untrack(ctx, id)
+	})
 }
 
 // Recover tries a CID now.

@@ -9,9 +9,16 @@ import (
 	"os"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
-	"github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
-	"github.com/ipfs-cluster/ipfs-cluster/state"
+	upstream "github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/exchange/offline"
+	dag "github.com/ipfs/boxo/ipld/merkledag"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/namespace"
+	crdt "github.com/ipfs/go-ds-crdt"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/store"
 )
 
@@ -23,8 +30,8 @@ const batchPins = 1000
 // Pinset is the open pinset of a folder.
 type Pinset struct {
 	store *store.Store
-	state state.BatchingState
-	cfg   *crdt.Config
+	state *placement.State
+	cfg   *upstream.Config
 }
 
 // Open opens the pinset in the given store folder, which must exist unless
@@ -40,15 +47,27 @@ func Open(path string, create bool) (*Pinset, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &crdt.Config{}
+	cfg := &upstream.Config{}
 	if err := cfg.Default(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the pinset: %w", err), st.Close())
 	}
-	pins, err := crdt.OfflineState(cfg, st)
+	pins, err := offlineState(cfg, st)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the pinset in %s: %w", path, err), st.Close())
 	}
 	return &Pinset{store: st, state: pins, cfg: cfg}, nil
+}
+
+// offlineState is the pinset of a peer that talks to no other.
+func offlineState(cfg *upstream.Config, st *store.Store) (*placement.State, error) {
+	at := ds.NewKey(cfg.DatastoreNamespace)
+	blocks := blockstore.NewBlockstore(namespace.Wrap(st, at.ChildString(upstream.BlocksNs)))
+	nodes := dag.NewDAGService(blockservice.New(blocks, offline.Exchange(blocks)))
+	c, err := crdt.New(st, at, nodes, nil, crdt.DefaultOptions())
+	if err != nil {
+		return nil, err
+	}
+	return placement.New(context.Background(), c)
 }
 
 // Each calls f for every pin, in no particular order, until f fails.
@@ -134,7 +153,7 @@ func (p *Pinset) Clear(ctx context.Context) (int, error) {
 	if err := p.Each(ctx, func(api.Pin) error { n++; return nil }); err != nil {
 		return 0, err
 	}
-	if err := crdt.Clean(ctx, p.cfg, p.store); err != nil {
+	if err := upstream.Clean(ctx, p.cfg, p.store); err != nil {
 		return 0, fmt.Errorf("remove the pinset: %w", err)
 	}
 	return n, nil

@@ -14,7 +14,7 @@ import (
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipfs-aws/ipfs-aws/cluster/place/rehome"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 )
 
 // TestZones runs six peers in three zones, without IPFS nodes, and takes a zone
@@ -197,7 +197,7 @@ func awaitSettled(t *testing.T, all []*task) {
 	for _, k := range all {
 		require.Eventually(t, func() bool {
 			pins, err := k.allocations()
-			return err == nil && !slices.ContainsFunc(pins, func(a allocation) bool { return a.Metadata[rehome.HomeKey] != "" })
+			return err == nil && !slices.ContainsFunc(pins, func(a allocation) bool { return a.Metadata[placement.HomeKey] != "" })
 		}, patience, 10*poll, "%s has pins that are not at home", k.name)
 	}
 }

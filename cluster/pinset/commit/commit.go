@@ -10,6 +10,8 @@ import (
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	"github.com/ipfs-cluster/ipfs-cluster/state"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 )
 
 // ErrShuttingDown is what a change gets that comes after Shutdown was called.
@@ -27,16 +29,18 @@ type Consensus struct {
 }
 
 // Wrap returns the consensus with changes in groups of up to max operations.
-// The inner one's State must take batches, and nobody else may log changes to it.
-func Wrap(inner ipfscluster.Consensus, max int) *Consensus {
-	return &Consensus{Consensus: inner, queue: newQueue(max, func(ctx context.Context) (batch, error) {
+// The inner one's State must be a [*placement.State], and nobody else may log changes to it.
+// A change of pins is answered after reached has returned, which waits until the other
+// peers have it.
+func Wrap(inner ipfscluster.Consensus, max int, reached func(context.Context)) *Consensus {
+	return &Consensus{Consensus: inner, queue: newQueue(max, reached, func(ctx context.Context) (batch, error) {
 		ctx, cancel := context.WithTimeout(ctx, loadWait)
 		defer cancel()
 		st, err := inner.State(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("the pinset is still being loaded, try again: %w", err)
 		}
-		b, ok := st.(state.BatchingState)
+		b, ok := st.(batch)
 		if !ok {
 			return nil, fmt.Errorf("the pinset (%T) takes no batches", st)
 		}
@@ -54,9 +58,25 @@ func (c *Consensus) LogUnpin(ctx context.Context, pin api.Pin) error {
 	return c.queue.log(ctx, operation{pin: pin, remove: true})
 }
 
+// Read returns a pin and the version of its record, or [state.ErrNotFound].
+func (c *Consensus) Read(ctx context.Context, id api.Cid) (api.Pin, placement.Version, error) {
+	pins, err := c.queue.pinset(ctx)
+	if err != nil {
+		return api.Pin{}, "", err
+	}
+	return pins.Read(ctx, id)
+}
+
+// Place says where the copies of a pin are, and where it belongs. If its record is not the
+// one of the version any more when its turn comes, the error is [placement.ErrChanged]. It is
+// durable when Place returns nil.
+func (c *Consensus) Place(ctx context.Context, pin api.Pin, v placement.Version) error {
+	return c.queue.log(ctx, operation{pin: pin, of: v})
+}
+
 // Last returns the CID of the newest change that this process has written, and
 // whether it removed the pin; ok is false if there was none. A peer that knows
-// it has received all that was written before.
+// it has received all pins that were written before. Placements do not count.
 func (c *Consensus) Last() (cid api.Cid, removed, ok bool) {
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
@@ -71,26 +91,31 @@ func (c *Consensus) Shutdown(ctx context.Context) error {
 	return c.Consensus.Shutdown(ctx)
 }
 
-// batch is the part of the pinset that changes it.
+// batch is the pinset, a [*placement.State].
 type batch interface {
+	Read(context.Context, api.Cid) (api.Pin, placement.Version, error)
 	Add(context.Context, api.Pin) error
 	Rm(context.Context, api.Cid) error
+	Place(context.Context, api.Pin, placement.Version) error
 	Commit(context.Context) error
 }
 
 type operation struct {
 	pin    api.Pin
 	remove bool
-	done   chan error // receives the one result
+	of     placement.Version // not empty: only where the pin is changes
+	done   chan error        // receives the one result
 }
 
 // queue gathers operations while a group is being committed.
 type queue struct {
-	max    int
-	pinset func(context.Context) (batch, error)
-	ctx    context.Context // of the commits: a client that goes away does not stop the others
-	stop   context.CancelFunc
-	ended  chan struct{}
+	max       int
+	reached   func(context.Context)
+	pinset    func(context.Context) (batch, error)
+	ctx       context.Context // of the commits: a client that goes away does not stop the others
+	stop      context.CancelFunc
+	ended     chan struct{}
+	answering sync.WaitGroup // of groups that are committed
 
 	mu      sync.Mutex
 	closed  bool
@@ -99,9 +124,9 @@ type queue struct {
 	work    chan struct{} // has room for one: something is waiting, or closed
 }
 
-func newQueue(max int, pinset func(context.Context) (batch, error)) *queue {
+func newQueue(max int, reached func(context.Context), pinset func(context.Context) (batch, error)) *queue {
 	ctx, stop := context.WithCancel(context.Background())
-	q := &queue{max: max, pinset: pinset, ctx: ctx, stop: stop, ended: make(chan struct{}), work: make(chan struct{}, 1)}
+	q := &queue{max: max, reached: reached, pinset: pinset, ctx: ctx, stop: stop, ended: make(chan struct{}), work: make(chan struct{}, 1)}
 	go q.run()
 	return q
 }
@@ -140,6 +165,7 @@ func (q *queue) close() {
 	q.mu.Unlock()
 	q.wake()
 	<-q.ended
+	q.answering.Wait()
 	q.stop()
 }
 
@@ -189,10 +215,13 @@ func (q *queue) commit(group []operation) {
 	}
 	added := group[:0:0]
 	for _, op := range group {
-		if op.remove {
+		switch {
+		case op.remove:
 			err = pinset.Rm(q.ctx, op.pin.Cid)
-		} else {
-			err = pinset.Add(q.ctx, op.pin)
+		case op.of != "":
+			err = pinset.Place(q.ctx, op.pin, op.of)
+		default:
+			err = q.add(pinset, op.pin)
 		}
 		if err != nil {
 			op.done <- err
@@ -207,10 +236,45 @@ func (q *queue) commit(group []operation) {
 		answer(added, fmt.Errorf("write the change to the pinset: %w", err))
 		return
 	}
+	pins := false
 	q.mu.Lock()
-	q.last = added[len(added)-1]
+	for _, op := range added {
+		if op.of == "" {
+			q.last, pins = op, true
+		}
+	}
 	q.mu.Unlock()
-	answer(added, nil)
+	if !pins {
+		answer(added, nil)
+		return
+	}
+	// The next group need not wait.
+	q.answering.Go(func() {
+		q.reached(q.ctx)
+		answer(added, nil)
+	})
+}
+
+// add adds a pin. One that is there keeps its name, metadata and origins where the new
+// one says nothing about them: a client that pins a CID again does not mean to forget them.
+func (q *queue) add(pinset batch, pin api.Pin) error {
+	was, _, err := pinset.Read(q.ctx, pin.Cid)
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("read the pin that is there: %w", err)
+	default:
+		if pin.Name == "" {
+			pin.Name = was.Name
+		}
+		if len(pin.Metadata) == 0 {
+			pin.Metadata = placement.Homed(was.Metadata, "")
+		}
+		if len(pin.Origins) == 0 {
+			pin.Origins = was.Origins
+		}
+	}
+	return pinset.Add(q.ctx, pin)
 }
 
 func answer(group []operation, err error) {

@@ -8,9 +8,12 @@ import (
 	"testing"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs-cluster/ipfs-cluster/state"
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 )
 
 // pinset records what happens to it. A commit waits for the gate.
@@ -21,6 +24,8 @@ type pinset struct {
 	gate    chan struct{}
 	entered chan struct{}
 	fail    error
+	has     map[string]api.Pin
+	added   []api.Pin
 }
 
 func (p *pinset) Add(_ context.Context, pin api.Pin) error {
@@ -28,6 +33,22 @@ func (p *pinset) Add(_ context.Context, pin api.Pin) error {
 		return errors.New("bad pin")
 	}
 	p.pending = append(p.pending, "+"+pin.Name)
+	p.added = append(p.added, pin)
+	return nil
+}
+
+func (p *pinset) Read(_ context.Context, c api.Cid) (api.Pin, placement.Version, error) {
+	if was, ok := p.has[c.String()]; ok {
+		return was, "v", nil
+	}
+	return api.Pin{}, "", state.ErrNotFound
+}
+
+func (p *pinset) Place(_ context.Context, pin api.Pin, v placement.Version) error {
+	if v != "v" {
+		return placement.ErrChanged
+	}
+	p.pending = append(p.pending, "@"+pin.Name)
 	return nil
 }
 
@@ -48,7 +69,7 @@ func (p *pinset) Commit(context.Context) error {
 
 func start(t *testing.T, max int) (*pinset, *queue) {
 	p := &pinset{gate: make(chan struct{}), entered: make(chan struct{}, 100)}
-	return p, newQueue(max, func(context.Context) (batch, error) { return p, nil })
+	return p, newQueue(max, func(context.Context) {}, func(context.Context) (batch, error) { return p, nil })
 }
 
 func testCid(t *testing.T, name string) api.Cid {
@@ -217,4 +238,56 @@ func TestAClientThatGoesAwayLearnsThatTheOutcomeIsUnknown(t *testing.T) {
 	close(p.gate)
 	q.close()
 	require.Equal(t, [][]string{{"+a"}}, p.commits, "it is written all the same")
+}
+
+func TestAPlacementIsForOneRecord(t *testing.T) {
+	p, q := start(t, 100)
+	close(p.gate)
+	place := pin(t, "a")
+	place.of = "v"
+	require.NoError(t, q.log(context.Background(), place))
+	place.of = "former"
+	require.ErrorIs(t, q.log(context.Background(), place), placement.ErrChanged)
+	_, _, ok := (&Consensus{queue: q}).Last()
+	require.False(t, ok, "no pin was written")
+	q.close()
+	require.Equal(t, [][]string{{"@a"}}, p.commits)
+}
+
+func TestAPinThatIsWrittenAgainKeepsWhatTheClientDoesNotMention(t *testing.T) {
+	p, q := start(t, 100)
+	close(p.gate)
+	was := pin(t, "a").pin
+	was.Metadata = map[string]string{"k": "v", placement.HomeKey: "x"}
+	p.has = map[string]api.Pin{was.Cid.String(): was}
+	again := api.PinCid(was.Cid)
+	require.NoError(t, q.log(context.Background(), operation{pin: again}))
+	require.Equal(t, "a", p.added[0].Name)
+	require.Equal(t, map[string]string{"k": "v"}, p.added[0].Metadata, "where it is becomes its home")
+	again.Name, again.Metadata = "b", map[string]string{"l": "w"}
+	require.NoError(t, q.log(context.Background(), operation{pin: again}))
+	require.Equal(t, "b", p.added[1].Name)
+	require.Equal(t, again.Metadata, p.added[1].Metadata)
+	q.close()
+}
+
+func TestAChangeIsAnsweredWhenTheOthersHaveItAndTheNextOneGoesOn(t *testing.T) {
+	p := &pinset{gate: make(chan struct{}), entered: make(chan struct{}, 100)}
+	reach := make(chan struct{})
+	q := newQueue(100, func(context.Context) { <-reach }, func(context.Context) (batch, error) { return p, nil })
+	close(p.gate)
+	first := busy(t, p, q)
+	second := make(chan error, 1)
+	op := pin(t, "a")
+	go func() { second <- q.log(context.Background(), op) }()
+	<-p.entered
+	require.Empty(t, first, "it is written, and the others do not have it")
+	require.Empty(t, second)
+	place := pin(t, "b")
+	place.of = "v"
+	require.NoError(t, q.log(context.Background(), place), "nobody waits to read a placement")
+	close(reach)
+	require.NoError(t, <-first)
+	require.NoError(t, <-second)
+	q.close()
 }

@@ -12,9 +12,15 @@
 //
 // Invariants:
 //
-//   - LogPin and LogUnpin return nil only if the change is durable.
+//   - LogPin, LogUnpin and Place return nil only if the change is durable.
+//   - LogPin and LogUnpin return when the other peers show the change, as far as they answer
+//     (package reach).
 //   - Changes are applied in the order of arrival. A CID occurs once in a
 //     change: a second operation on it waits for the next one, because the
 //     removal of a pin sees only what was committed before.
+//   - A placement is written only if the pin's record is still the one that it is for
+//     (package placement). So on one peer a move follows nothing but the last decision.
+//   - A pin that is written again keeps its name, metadata and origins where the client says
+//     nothing about them.
 //   - A crash loses at most what was not answered.
 package commit

@@ -12,7 +12,6 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	upstream "github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
 	"github.com/ipfs-cluster/ipfs-cluster/state"
-	"github.com/ipfs-cluster/ipfs-cluster/state/dsstate"
 	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/frontier"
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/history"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 )
 
 // ipfs-cluster's facility, so that its log level variable applies.
@@ -66,7 +66,7 @@ type Consensus struct {
 	ready   chan struct{} // told once when loaded
 	err     error         // why loading failed
 	crdt    *crdt.Datastore
-	pinset  state.BatchingState
+	pinset  *placement.State
 	gossip  *gossip
 }
 
@@ -87,6 +87,7 @@ func New(h host.Host, dht routing.Routing, ps *pubsub.PubSub, cfg *upstream.Conf
 	}
 	c.blocks = history.New(blocks, h, c.IsTrustedPeer)
 	history.Serve(ctx, h, blocks.BlockStore(), c.IsTrustedPeer)
+	placement.Announce(h)
 	for _, p := range cfg.TrustedPeers {
 		c.trust(p)
 	}
@@ -141,7 +142,7 @@ func (c *Consensus) load() error {
 	if err != nil {
 		return fmt.Errorf("open the consensus state: %w", err)
 	}
-	c.pinset, err = dsstate.NewBatching(c.ctx, c.crdt, "", dsstate.DefaultHandle())
+	c.pinset, err = placement.New(c.ctx, c.crdt)
 	if err != nil {
 		return fmt.Errorf("open the pinset: %w", err)
 	}
@@ -164,25 +165,36 @@ func topicOf(cluster string) (string, error) {
 	return mh.B58String(), nil
 }
 
-// added tells the tracker what this peer has to see to from now on.
+// added tells the tracker what this peer has to see to from now on. The value is not in the
+// store yet.
 func (c *Consensus) added(key ds.Key, value []byte) {
-	var pin api.Pin
-	if err := pin.ProtoUnmarshal(value); err != nil {
-		logger.Errorf("the pin %s in the pinset cannot be read: %s", key, err)
-		return
-	}
-	logger.Debugf("new pin: %s", pin.Cid)
-	c.tell("Track", pin)
-}
-
-// removed tells the tracker that a pin is gone, or which one took its place.
-func (c *Consensus) removed(key ds.Key) {
 	if _, err := c.State(c.ctx); err != nil {
 		return // the tracker of a peer that ends has nothing to do
 	}
-	if left, err := c.crdt.Get(c.ctx, key); err == nil {
-		c.added(key, left)
+	of, placed := placement.Split(key)
+	if !placed {
+		c.track(key, value, c.get(placement.Of(key)))
 		return
+	}
+	// Without its pin a placement says nothing. The pin may come later.
+	if record := c.get(of); record != nil {
+		c.track(of, record, value)
+	}
+}
+
+// removed tells the tracker that a pin is gone, or which one took its place. It is called
+// when the store has it.
+func (c *Consensus) removed(key ds.Key) {
+	if _, err := c.State(c.ctx); err != nil {
+		return
+	}
+	of, placed := placement.Split(key)
+	if record := c.get(of); record != nil {
+		c.track(of, record, c.get(placement.Of(of)))
+		return
+	}
+	if placed {
+		return // the pin went with it, or before
 	}
 	raw, err := dshelp.BinaryFromDsKey(key)
 	if err != nil {
@@ -196,6 +208,28 @@ func (c *Consensus) removed(key ds.Key) {
 	}
 	logger.Debugf("pin removed: %s", id)
 	c.tell("Untrack", api.PinCid(id))
+}
+
+// get returns a value of the pinset, or nil.
+func (c *Consensus) get(key ds.Key) []byte {
+	value, err := c.crdt.Get(c.ctx, key)
+	if err != nil {
+		if !errors.Is(err, ds.ErrNotFound) && c.ctx.Err() == nil {
+			logger.Errorf("read %s in the pinset: %s", key, err)
+		}
+		return nil
+	}
+	return value
+}
+
+func (c *Consensus) track(key ds.Key, record, placed []byte) {
+	pin, _, err := placement.Read(record, placed)
+	if err != nil {
+		logger.Errorf("the pin %s in the pinset cannot be read: %s", key, err)
+		return
+	}
+	logger.Debugf("new pin: %s", pin.Cid)
+	c.tell("Track", pin)
 }
 
 func (c *Consensus) tell(method string, pin api.Pin) {
@@ -226,7 +260,7 @@ func (c *Consensus) Shutdown(context.Context) error {
 // pinset is loaded.
 func (c *Consensus) Ready(context.Context) <-chan struct{} { return c.ready }
 
-// State returns the pinset, a [state.BatchingState]. It waits until it is loaded.
+// State returns the pinset, a [*placement.State]. It waits until it is loaded.
 func (c *Consensus) State(ctx context.Context) (state.ReadOnly, error) {
 	select {
 	case <-c.loaded:
@@ -274,15 +308,15 @@ func (c *Consensus) Announce(changes []cid.Cid) error {
 
 // LogPin adds one pin. Package commit adds many at once.
 func (c *Consensus) LogPin(ctx context.Context, pin api.Pin) error {
-	return c.log(ctx, func(pins state.BatchingState) error { return pins.Add(ctx, pin) })
+	return c.log(ctx, func(pins *placement.State) error { return pins.Add(ctx, pin) })
 }
 
 // LogUnpin removes one pin. Package commit removes many at once.
 func (c *Consensus) LogUnpin(ctx context.Context, pin api.Pin) error {
-	return c.log(ctx, func(pins state.BatchingState) error { return pins.Rm(ctx, pin.Cid) })
+	return c.log(ctx, func(pins *placement.State) error { return pins.Rm(ctx, pin.Cid) })
 }
 
-func (c *Consensus) log(ctx context.Context, change func(state.BatchingState) error) error {
+func (c *Consensus) log(ctx context.Context, change func(*placement.State) error) error {
 	if _, err := c.State(ctx); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package rehome
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -47,8 +48,8 @@ func newMembers(delay time.Duration, wanted []peer.ID, now time.Time) *members {
 }
 
 // look takes note of who is there now, and reports whether that settled
-// something.
-func (m *members) look(now time.Time, there []spread.Candidate) (changed bool) {
+// something, and whether a peer came that was not there before.
+func (m *members) look(now time.Time, there []spread.Candidate) (changed, came bool) {
 	stopped := now.Sub(m.looked) > lookGap
 	m.looked = now
 	for _, c := range there {
@@ -59,6 +60,7 @@ func (m *members) look(now time.Time, there []spread.Candidate) (changed bool) {
 	for id, k := range m.known {
 		i := slices.IndexFunc(there, func(c spread.Candidate) bool { return c.ID == id })
 		if seen := i >= 0; seen != k.seen || stopped {
+			came = came || seen && !k.seen
 			k.seen, k.since = seen, now
 		}
 		should := gone
@@ -73,7 +75,7 @@ func (m *members) look(now time.Time, there []spread.Candidate) (changed bool) {
 			k.settled, changed = should, true
 		}
 	}
-	return changed
+	return changed, came
 }
 
 // view is what the members are at a moment, for plans.
@@ -83,30 +85,35 @@ type view struct {
 	zone  map[peer.ID]string
 	// open are the peers that can take pins, in the order of their IDs: those that
 	// are settled as present and seen right now.
-	open     []spread.Candidate
+	open []spread.Candidate
+	// there are the peers that are seen right now, settled or not: those that a new pin
+	// could be given to.
+	there    []spread.Candidate
 	stranger state // what a peer is that is not known
 	listed   bool
-	majority bool
+	majority bool // more than half of all are open
+	most     bool // more than half of all are there
 }
 
 func (m *members) view(self peer.ID) *view {
 	v := &view{self: self, state: map[peer.ID]state{}, zone: map[peer.ID]string{}, listed: m.listed, stranger: gone}
 	for id, k := range m.known {
 		v.state[id], v.zone[id] = k.settled, k.Zone
-		if k.settled == present && k.seen {
-			v.open = append(v.open, k.Candidate)
+		if k.seen {
+			v.there = append(v.there, k.Candidate)
+			if k.settled == present {
+				v.open = append(v.open, k.Candidate)
+			}
 		}
 		if k.settled == unsettled {
 			v.stranger = unsettled // it is too early to say who is not there
 		}
 	}
-	slices.SortFunc(v.open, func(a, b spread.Candidate) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	byID := func(a, b spread.Candidate) int { return strings.Compare(string(a.ID), string(b.ID)) }
+	slices.SortFunc(v.open, byID)
+	slices.SortFunc(v.there, byID)
 	v.majority = 2*len(v.open) > len(m.known)
+	v.most = 2*len(v.there) > len(m.known)
 	return v
 }
 
@@ -121,10 +128,11 @@ func (v *view) isOpen(id peer.ID) bool {
 	return slices.ContainsFunc(v.open, func(c spread.Candidate) bool { return c.ID == id })
 }
 
-// responsible says whether this peer is the one that moves a key's pin.
-func (v *view) responsible(key []byte) bool {
+// responsible says whether this peer is the one among some that makes a step with a key's
+// pin.
+func (v *view) responsible(key []byte, among []spread.Candidate) bool {
 	var equal []spread.Candidate
-	for _, c := range v.open {
+	for _, c := range among {
 		equal = append(equal, spread.Candidate{ID: c.ID, Weight: 1})
 	}
 	ranked := spread.Rank(append([]byte("rehome"), key...), equal, nil)

@@ -3,6 +3,8 @@ package rehome
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	logging "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 )
 
@@ -25,8 +28,8 @@ const (
 	confirmInterval = 10 * time.Second
 
 	// idleInterval is how often the pinset is gone through when nothing has
-	// changed, for pins that came out of an import or a change on another peer.
-	// 100,000 pins are a second or two of work.
+	// changed, for what no other rule has noticed. 100,000 pins are a second or two of
+	// work.
 	idleInterval = 10 * time.Minute
 
 	// passLimit is how many pins of each kind one pass takes on: some 300 bytes
@@ -44,6 +47,9 @@ type Options struct {
 	// empty list means those that were seen.
 	Self  peer.ID
 	Peers []peer.ID
+	// Short is told when a pin comes to the pinset that has fewer peers than copies are to
+	// be kept. It may be nil.
+	Short <-chan struct{}
 }
 
 // Cluster is what moving pins needs of it.
@@ -52,12 +58,15 @@ type Cluster interface {
 	There(context.Context) []spread.Candidate
 	// Pins sends the pinset and closes the channel.
 	Pins(context.Context, chan<- api.Pin) error
-	// PinGet returns a pin, or ipfs-cluster's state.ErrNotFound.
-	PinGet(context.Context, api.Cid) (api.Pin, error)
-	// LogPin replaces a pin.
-	LogPin(context.Context, api.Pin) error
+	// Read returns a pin and the version of its record, or ipfs-cluster's state.ErrNotFound.
+	Read(context.Context, api.Cid) (api.Pin, placement.Version, error)
+	// Place says where a pin of this version is. If the pin is another one by now, or gone,
+	// the error is placement.ErrChanged.
+	Place(context.Context, api.Pin, placement.Version) error
 	// Status says how far the peers of a pin are.
 	Status(context.Context, api.Cid) (api.GlobalPinInfo, error)
+	// Former names the peers that are connected and do not read placements.
+	Former(context.Context) []string
 }
 
 // Run moves pins until the context ends.
@@ -65,20 +74,38 @@ func Run(ctx context.Context, c Cluster, o Options) {
 	r := &runner{Cluster: c, Options: o, members: newMembers(o.Delay, o.Peers, time.Now())}
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
-	var due time.Time
+	due := time.Now().Add(idleInterval)
+	var last time.Time // of a pass
+	sooner := func(at time.Time) {
+		if at.Before(due) {
+			due = at
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-o.Short:
+			sooner(last.Add(confirmInterval))
 		case <-tick.C:
 		}
-		if r.look(ctx) {
+		if changed, came := r.look(ctx); changed || came {
 			due = time.Now()
-			r.report()
+			if changed {
+				r.report()
+			}
 		}
-		if v := r.members.view(r.Self); v.majority && !due.IsZero() && !time.Now().Before(due) {
-			due = time.Now().Add(r.pass(ctx, v))
+		v := r.members.view(r.Self)
+		if !v.majority && !v.most || time.Now().Before(due) {
+			continue
 		}
+		if r.mixed(ctx) {
+			due = time.Now().Add(confirmInterval)
+			continue
+		}
+		next := r.pass(ctx, v)
+		last = time.Now()
+		due = last.Add(next)
 	}
 }
 
@@ -87,10 +114,21 @@ type runner struct {
 	Options
 	members *members
 	moved   map[kind]int // since the last report
+	former  string       // peers that were reported to read no placements
 }
 
-func (r *runner) look(ctx context.Context) (changed bool) {
+func (r *runner) look(ctx context.Context) (changed, came bool) {
 	return r.members.look(time.Now(), r.There(ctx))
+}
+
+// mixed reports whether a peer is connected that would not follow a move.
+func (r *runner) mixed(ctx context.Context) bool {
+	former := strings.Join(r.Former(ctx), ", ")
+	if former != r.former && former != "" {
+		logger.Infof("no pins are moved while peers of a former release, or of ipfs-cluster, are connected: %s", former)
+	}
+	r.former = former
+	return former != ""
 }
 
 // report says what is settled.
@@ -125,7 +163,7 @@ func (r *runner) pass(ctx context.Context, v *view) (next time.Duration) {
 	if len(steps) == 0 {
 		if len(r.moved) > 0 {
 			logger.Infof("pins moved: %d to other peers because copies were missing, %d copied to where they belong, %d back there alone",
-				r.moved[replace], r.moved[approach], r.moved[arrive])
+				r.moved[replace]+r.moved[complete], r.moved[approach], r.moved[arrive])
 			r.moved = nil
 		}
 		return idleInterval
@@ -142,7 +180,7 @@ func (r *runner) pass(ctx context.Context, v *view) (next time.Duration) {
 			return 0
 		case <-tick.C:
 		}
-		if r.look(ctx) {
+		if changed, _ := r.look(ctx); changed {
 			r.report()
 			return 0 // plans of before may be wrong now
 		}
@@ -164,12 +202,11 @@ func (r *runner) collect(ctx context.Context, v *view) ([]step, error) {
 	of := map[kind][]step{}
 	for pin := range pins {
 		s := v.plan(pin)
-		if s.kind == nothing || len(of[s.kind]) == passLimit || !v.responsible(pin.Cid.Bytes()) {
-			continue
+		if len(of[s.kind]) < passLimit && v.may(s) {
+			of[s.kind] = append(of[s.kind], s)
 		}
-		of[s.kind] = append(of[s.kind], s)
 	}
-	return append(append(of[replace], of[approach]...), of[arrive]...), <-listed
+	return slices.Concat(of[replace], of[complete], of[approach], of[arrive]), <-listed
 }
 
 // make makes steps side by side, so that they become one change of the pinset,
@@ -202,7 +239,7 @@ func (r *runner) make(ctx context.Context, v *view, steps []step) (waiting int) 
 // makeOne makes one step, if it is still the next one, and returns its kind;
 // nothing if it was not made.
 func (r *runner) makeOne(ctx context.Context, v *view, s step) (kind, error) {
-	pin, err := r.PinGet(ctx, s.pin.Cid)
+	pin, version, err := r.Read(ctx, s.pin.Cid)
 	if errors.Is(err, pinset.ErrNotFound) {
 		return nothing, nil // unpinned meanwhile
 	}
@@ -219,7 +256,10 @@ func (r *runner) makeOne(ctx context.Context, v *view, s step) (kind, error) {
 			return nothing, err
 		}
 	}
-	if err := r.LogPin(ctx, now.pin); err != nil {
+	switch err := r.Place(ctx, now.pin, version); {
+	case errors.Is(err, placement.ErrChanged):
+		return nothing, nil // the next pass looks at it again
+	case err != nil:
 		return nothing, err
 	}
 	return now.kind, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
 	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 )
 
@@ -70,6 +71,10 @@ func viewOf(self string, away ...string) *view {
 }
 
 func TestPlans(t *testing.T) {
+	upTo := func(most int, p api.Pin) api.Pin {
+		p.ReplicationFactorMax = most
+		return p
+	}
 	homed := func(copies int, home []peer.ID, at ...peer.ID) api.Pin {
 		return allocated(newPin(key(1), copies), at, home)
 	}
@@ -83,7 +88,14 @@ func TestPlans(t *testing.T) {
 		"well placed":                           {pin: newPin(key(1), 2, ids("a1", "b1")...)},
 		"everywhere":                            {away: []string{"c1", "c2"}, pin: newPin(key(1), -1)},
 		"another peer's loss":                   {away: []string{"c1", "c2"}, pin: newPin(key(1), 2, ids("a1", "b1")...)},
-		"a copy is lost, none is needed":        {away: []string{"c1"}, pin: func() api.Pin { p := newPin(key(1), 1, ids("a1", "c1")...); p.ReplicationFactorMax = 2; return p }()},
+		"a copy is lost, one is enough to pin":  {away: []string{"b2", "c1", "c2"}, pin: upTo(2, newPin(key(1), 1, ids("a1", "c1")...)), kind: replace, at: ids("a1", "b1"), home: ids("a1", "c1")},
+		"accepted with one peer":                {pin: upTo(2, newPin(key(1), 1, ids("a1")...)), kind: complete},
+		"accepted with one peer, others away":   {away: []string{"b2", "c1", "c2"}, pin: upTo(3, newPin(key(1), 1, ids("a1")...)), kind: complete, at: ids("a1", "b1", "a2")},
+		"its maximum was raised while away":     {away: []string{"b2", "c1", "c2"}, pin: upTo(3, homed(1, ids("a1", "c1"), ids("a1", "b1")...)), kind: complete, at: ids("a1", "b1", "a2"), home: ids("a1", "c1")},
+		"its home is back, and too small":       {pin: upTo(3, homed(1, ids("a1", "c1"), ids("a1", "b1")...)), kind: approach, at: ids("a1", "b1", "c1"), home: ids("a1", "c1", "b1")},
+		"its home is back, and too large":       {pin: homed(2, ids("a1", "a2", "c1"), ids("a1", "a2", "c1")...), kind: arrive},
+		"its maximum was lowered":               {pin: newPin(key(1), 2, ids("a1", "b1", "c1")...), kind: arrive},
+		"its maximum was lowered while away":    {away: []string{"c1"}, pin: newPin(key(1), 2, ids("a1", "b1", "c1")...), kind: arrive, at: ids("a1", "b1")},
 		"a copy is lost":                        {away: []string{"b2", "c1", "c2"}, pin: newPin(key(1), 2, ids("a1", "c1")...), kind: replace, at: ids("a1", "b1"), home: ids("a1", "c1")},
 		"a zone is lost, three copies":          {away: []string{"b2", "c1", "c2"}, pin: newPin(key(1), 3, ids("a1", "b1", "c1")...), kind: replace, at: ids("a1", "b1", "a2"), home: ids("a1", "b1", "c1")},
 		"all copies are lost":                   {away: []string{"a1", "b2", "c1"}, pin: newPin(key(1), 1, ids("c1")...), kind: replace, home: ids("c1")},
@@ -95,11 +107,11 @@ func TestPlans(t *testing.T) {
 		"it is at home and elsewhere":           {pin: homed(2, ids("a1", "c1"), ids("a1", "b1", "c1")...), kind: arrive, at: ids("a1", "c1")},
 		"it is at home and does not know":       {pin: homed(2, ids("a1", "c1"), ids("c1", "a1")...), kind: arrive, at: ids("a1", "c1")},
 		"two copies in a zone":                  {pin: newPin(key(1), 2, ids("a1", "a2")...), kind: approach},
-		"three copies in a zone":                {pin: newPin(key(1), 2, ids("a1", "a2", "b1")...), kind: approach},
+		"two copies in a zone, one too many":    {pin: newPin(key(1), 2, ids("a1", "a2", "b1")...), kind: arrive},
 		"two copies in a zone, no zone is free": {away: []string{"c1", "c2"}, pin: newPin(key(1), 3, ids("a1", "a2", "b1")...)},
 		"somebody else's metadata": {pin: func() api.Pin {
 			p := newPin(key(1), 2, ids("a1", "b1")...)
-			p.Metadata = map[string]string{HomeKey: "x"}
+			p.Metadata = map[string]string{placement.HomeKey: "x"}
 			return p
 		}()},
 	} {
@@ -149,7 +161,7 @@ func TestOnePeerIsResponsible(t *testing.T) {
 	count := map[string]int{}
 	for i := range 600 {
 		for _, name := range []string{"a1", "a2", "b1", "b2"} {
-			if viewOf(name, "c1", "c2").responsible(key(i).Bytes()) {
+			if v := viewOf(name, "c1", "c2"); v.responsible(key(i).Bytes(), v.open) {
 				count[name]++
 			}
 		}
@@ -170,7 +182,7 @@ func TestABlinkChangesNothing(t *testing.T) {
 	pass := func(d time.Duration, there []spread.Candidate) (changes int) {
 		for end := now.Add(d); now.Before(end); {
 			now = now.Add(lookInterval)
-			if m.look(now, there) {
+			if changed, _ := m.look(now, there); changed {
 				changes++
 			}
 		}
@@ -233,17 +245,19 @@ func (w member1) Pins(_ context.Context, out chan<- api.Pin) error {
 	return nil
 }
 
-func (w member1) PinGet(_ context.Context, c api.Cid) (api.Pin, error) {
+func (w member1) Read(_ context.Context, c api.Cid) (api.Pin, placement.Version, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p, ok := w.pins[c.String()]
 	if !ok {
-		return p, pinset.ErrNotFound
+		return p, "", pinset.ErrNotFound
 	}
-	return p, nil
+	return p, "v", nil
 }
 
-func (w member1) LogPin(_ context.Context, p api.Pin) error {
+func (w member1) Former(context.Context) []string { return nil }
+
+func (w member1) Place(_ context.Context, p api.Pin, _ placement.Version) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.away[w.self] {
