@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"net"
@@ -26,6 +27,9 @@ const (
 	// well, which it has cut off from the response by then.
 	carBroken = "\n\n[Gateway Error: CAR stream truncated, response is incomplete]"
 	carType   = "application/vnd.ipld.car"
+
+	// tarType is a TAR file, behind which boxo writes the error.
+	tarType = "application/x-tar"
 
 	// maxLogged is how much of an error goes to the log.
 	maxLogged = 4 << 10
@@ -52,6 +56,7 @@ type response struct {
 	failed   bool   // the status is an error of ours: the body is kept back
 	said     []byte // the beginning of that body
 	broken   bool   // what was sent is not whole
+	tar      tarEnd
 	hijacked bool
 	until    time.Time // when the client is cut off if it takes nothing
 }
@@ -84,6 +89,7 @@ func (r *response) Write(b []byte) (int, error) {
 		r.broken = true
 		return len(b), nil
 	}
+	r.tar.add(b)
 	// A deadline for each write of some KiB would be a call into the runtime each time.
 	if now := time.Now(); r.until.Sub(now) < stall/2 {
 		r.until = now.Add(stall)
@@ -128,8 +134,8 @@ func (r *response) finish(req *http.Request) {
 		if req.Method != http.MethodHead {
 			_, _ = r.ResponseWriter.Write([]byte(body)) // the client is gone if it fails
 		}
-	case r.broken:
-		log.Errorw("the gateway broke off a CAR that it could not finish", "request", r.id, "method", req.Method,
+	case r.broken, r.status == http.StatusOK && req.Method == http.MethodGet && r.Header().Get("Content-Type") == tarType && !r.tar.whole():
+		log.Errorw("the gateway broke off an answer that it could not finish", "request", r.id, "method", req.Method,
 			"host", req.Host, "path", req.URL.Path)
 		panic(http.ErrAbortHandler)
 	}
@@ -145,3 +151,18 @@ func explain(status int) string {
 	}
 	return "the node could not read what was asked for. Try again later, and tell the operator if it goes on."
 }
+
+// tarEnd looks how a TAR file ends: with two blocks of 512 zeros, at a multiple of 512 bytes.
+type tarEnd struct{ size, zeros int }
+
+func (t *tarEnd) add(b []byte) {
+	t.size += len(b)
+	last := bytes.TrimRight(b, "\x00")
+	if n := len(b) - len(last); n < len(b) {
+		t.zeros = n
+	} else {
+		t.zeros += n
+	}
+}
+
+func (t *tarEnd) whole() bool { return t.size%512 == 0 && t.zeros >= 1024 }

@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"archive/tar"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +85,38 @@ func TestAnAnswerThatIsNotWholeBreaksOff(t *testing.T) {
 	_, body, err := ask(http.MethodGet)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.Equal(t, "half", body)
+}
+
+func TestATARThatIsNotWholeBreaksOff(t *testing.T) {
+	var file bytes.Buffer
+	w := tar.NewWriter(&file)
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: "f", Size: 2000, Mode: 0o600}))
+	_, err := w.Write(make([]byte, 2000))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	for name, c := range map[string]struct {
+		body  []byte
+		whole bool
+	}{
+		"whole":                   {file.Bytes(), true},
+		"an error in the middle":  {append(bytes.Clone(file.Bytes()[:512]), "failed to fetch all nodes"...), false},
+		"an error of 512 bytes":   {append(bytes.Clone(file.Bytes()[:512]), strings.Repeat("x", 512)...), false},
+		"without its end":         {file.Bytes()[:512], false},
+		"an error behind the end": {append(bytes.Clone(file.Bytes()), "error"...), false},
+	} {
+		ask := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/x-tar")
+			for piece := range slices.Chunk(c.body, 300) {
+				_, _ = w.Write(piece)
+			}
+			w.(http.Flusher).Flush()
+		})
+		_, body, err := ask(http.MethodGet)
+		require.Equal(t, c.whole, err == nil, "%s: %v", name, err)
+		require.Equal(t, string(c.body), body, name)
+		_, _, err = ask(http.MethodHead)
+		require.NoError(t, err)
+	}
 }
 
 func TestAFileMayHaveTheSameText(t *testing.T) {
