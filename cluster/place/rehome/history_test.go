@@ -360,7 +360,7 @@ func randomHistory(t *testing.T, random *rand.Rand) {
 		c, owner, anyone := key(i), n.peers[i%3], n.peers[random.IntN(3)]
 		switch random.IntN(6) {
 		case 0:
-			what, existed := last[i], last[i] != "" && last[i] != unpin
+			existed := last[i] != "" && last[i] != unpin
 			if !existed {
 				pin := newPin(c, 2, ids("a1", "c1")...)
 				pin.Name, pin.Timestamp = "old", time.Unix(int64(random.IntN(1e6)), 0)
@@ -368,7 +368,7 @@ func randomHistory(t *testing.T, random *rand.Rand) {
 				last[i] = "pin"
 				break
 			}
-			what = []decision{unpin, rename, expire}[random.IntN(3)]
+			what := []decision{unpin, rename, expire}[random.IntN(3)]
 			owner.decide(what, c)
 			last[i] = what
 		case 1, 2, 3:
