@@ -219,7 +219,7 @@ bench-readme: ## make the README's table and picture from benchmarks/results/ref
 	go test -timeout 5m -run 'TestReadmeIsInStep|TestSchemaIsInStep' ./benchmarks -update
 
 # Those that import the CDK take minutes to be looked at, and are compiled by their tests.
-infra_light := ./cmd/compose ./cmd/release ./compose ./costs ./prices ./release ./template
+infra_light := ./cmd/compose ./cmd/release ./compose ./costs ./release ./template
 
 .PHONY: lint
 lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck

@@ -9,7 +9,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 
-	"github.com/ipfs-aws/ipfs-aws/infra/prices"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // observe adds a topic, alarms that write to it, and a dashboard that answers

@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ipfs-aws/ipfs-aws/infra/prices"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // parameters are what a user may choose when the stack is launched or updated.
