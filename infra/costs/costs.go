@@ -71,6 +71,10 @@ func Deployed(l template.Launch) (bill.Deployment, error) {
 	d.Zones = count("AWS::ServiceDiscovery::PrivateDnsNamespace")
 	if bucket(l) {
 		d.RequestMetrics, d.JournalGB = requestMetrics, journalGB
+	} else if which := l.Parameters["EfsBackups"].Default; which == "one" {
+		d.BackupCopies = 1
+	} else if which == "all" {
+		d.BackupCopies = float64(d.Tasks)
 	}
 	return d, wrong
 }
@@ -102,10 +106,9 @@ type storage struct {
 	price            string  // of a GB-month
 	putsPer, getsPer float64 // requests for a GB
 	written          float64 // USD for a GB written, of an EFS with elastic throughput
-	backups          float64 // copies in the backups
 }
 
-func storageOf(l template.Launch, copies float64) storage {
+func storageOf(l template.Launch) storage {
 	s := storage{price: "efs.standard.gb-month"}
 	if len(l.OfType("AWS::EFS::FileSystem")) > 1 {
 		s.price = "efs.onezone.gb-month"
@@ -113,14 +116,8 @@ func storageOf(l template.Launch, copies float64) storage {
 	if l.Parameters["EfsThroughput"].Default == "elastic" {
 		s.written = prices.Of("efs.elastic.write.gb")
 	}
-	switch l.Parameters["EfsBackups"].Default {
-	case "one":
-		s.backups = 1
-	case "all":
-		s.backups = copies
-	}
 	if bucket(l) {
-		s.price, s.putsPer, s.getsPer, s.backups = "s3.gb-month", bill.Packs.PutsPerGB, bill.Packs.GetsPerGB, 0
+		s.price, s.putsPer, s.getsPer = "s3.gb-month", bill.Packs.PutsPerGB, bill.Packs.GetsPerGB
 	}
 	return s
 }
@@ -132,7 +129,7 @@ func column(l template.Launch) (fixed, used []bill.Line, err error) {
 		return nil, nil, err
 	}
 	copies := float64(d.Tasks) // a pin is on all nodes, as Copies says by default
-	s := storageOf(l, copies)
+	s := storageOf(l)
 	added := copies*tib*s.written + bill.Requests("", copies*tib, s.putsPer, "PUT", "s3.put").USD
 	read := bill.Requests("", tib, s.getsPer, "GET", "s3.get").USD
 	cached, uncached := bill.Reads(1e6).USD, 0.0
@@ -141,7 +138,7 @@ func column(l template.Launch) (fixed, used []bill.Line, err error) {
 	}
 	line := func(what string, usd float64) { used = append(used, bill.Line{What: what, USD: usd}) }
 	line(fmt.Sprintf("1 TiB pinned, %.0f copies, a month", copies), bill.Stored("", copies, tib, s.price).USD)
-	line("… backups of it, as EfsBackups is by default", bill.Stored("", s.backups, tib, "efs.backup.gb-month").USD)
+	line("… backups of it, as EfsBackups is by default", bill.Stored("", d.BackupCopies, tib, "efs.backup.gb-month").USD)
 	line("1 TiB added through the REST API, once", bill.Sum(bill.Added(tib, copies))+added)
 	line("… of which what the storage asks", added)
 	line("1 TiB served to consumers, none of it from CloudFront's cache", bill.Sum(bill.Served(tib, 0))+read)

@@ -41,6 +41,7 @@ type Deployment struct {
 	DiskGB         float64 // of a task; prices.FreeDisk of them are free
 	X86            bool
 	JournalGB      float64 // of a task, at most, on EFS One Zone
+	BackupCopies   float64 // of the content, in backups of EFS; not among Fixed
 
 	Addresses      int // public IPv4
 	NATs           int
