@@ -48,6 +48,9 @@ command that moves them. docs/settings.md lists all settings.
 		}
 		delete(req.Options, "enable-gc")
 		fmt.Println(versionLine(versionInfo()))
+		if root, err := repoRoot(req); err == nil {
+			openHealth(root)
+		}
 		if err := prepareDaemon(req, res, env); err != nil {
 			return err
 		}
