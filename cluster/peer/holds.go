@@ -103,19 +103,29 @@ func sweepAge(r health.Report, listed bool) (age time.Duration, ok bool) {
 	return age, len(r.Checks) > 0
 }
 
+// Names of metrics.
+const (
+	StalledMetric = "cluster_aws_pins_stalled"
+	WaitingMetric = "cluster_aws_pins_backing_off"
+	FailedMetric  = "cluster_aws_pins_failed"
+)
+
 var (
-	standingDesc = prometheus.NewDesc("cluster_aws_pins_stalled", "Pins that are being tried and got no new block for a second or more.", nil, nil)
-	waitingDesc  = prometheus.NewDesc("cluster_aws_pins_backing_off", "Pins whose content was not found and that wait for their next attempt.", nil, nil)
+	standingDesc = prometheus.NewDesc(StalledMetric, "Pins that are being tried and got no new block for a second or more.", nil, nil)
+	waitingDesc  = prometheus.NewDesc(WaitingMetric, "Pins whose content was not found and that wait for their next attempt.", nil, nil)
+	failedDesc   = prometheus.NewDesc(FailedMetric, "Pins in error for another reason than that their content was not found, when it was last looked (CLUSTER_PINRECOVERINTERVAL).", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (p *Peer) Describe(ch chan<- *prometheus.Desc) {
 	ch <- standingDesc
 	ch <- waitingDesc
+	ch <- failedDesc
 }
 
 // Collect implements [prometheus.Collector].
 func (p *Peer) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(standingDesc, prometheus.GaugeValue, float64(p.pins.Standing()))
 	ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(p.pins.Waiting()))
+	ch <- prometheus.MustNewConstMetric(failedDesc, prometheus.GaugeValue, float64(p.pins.Failed()))
 }

@@ -55,6 +55,7 @@ command that moves them. docs/settings.md lists all settings.
 			return err
 		}
 		defer context.AfterFunc(req.Context, gc.Ending)()
+		writeMetrics(req.Context)
 		return run(req, res, env)
 	}
 }

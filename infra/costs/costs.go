@@ -69,6 +69,7 @@ func Deployed(l template.Launch) (bill.Deployment, error) {
 	d.AlarmMetrics = alarmMetrics(l)
 	d.Dashboards = count("AWS::CloudWatch::Dashboard")
 	d.Zones = count("AWS::ServiceDiscovery::PrivateDnsNamespace")
+	d.Metrics = nodeMetrics(l)
 	if bucket(l) {
 		d.RequestMetrics, d.JournalGB = requestMetrics, journalGB
 	} else if which := l.Parameters["EfsBackups"].Default; which == "one" {
@@ -99,6 +100,17 @@ func alarmMetrics(l template.Launch) (n int) {
 		}
 	}
 	return n
+}
+
+// nodeMetrics counts the metrics of the nodes: each has an alarm.
+func nodeMetrics(l template.Launch) int {
+	names := map[string]bool{}
+	for _, id := range l.OfType("AWS::CloudWatch::Alarm") {
+		if p := l.Resources[id].Properties; p["Namespace"] == "ipfs-aws" {
+			names[fmt.Sprint(p["MetricName"])] = true
+		}
+	}
+	return len(names)
 }
 
 // storage is what blocks cost where a template keeps them.

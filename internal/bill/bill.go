@@ -50,6 +50,7 @@ type Deployment struct {
 	Dashboards     int
 	Zones          int // of private DNS
 	RequestMetrics int // of S3
+	Metrics        int // of the nodes
 }
 
 // Fixed lists what a deployment costs without any use. All lines are there, also those of 0 USD.
@@ -72,6 +73,7 @@ func (d Deployment) Fixed() []Line {
 		each("Dashboard", d.Dashboards, "cloudwatch.dashboard-month"),
 		each("Private DNS zone", d.Zones, "route53.zone-month"),
 		each("S3 request metrics", d.RequestMetrics, "cloudwatch.metric-month"),
+		each("Metrics of the nodes", d.Metrics, "cloudwatch.metric-month"),
 	}
 	journals := Stored("Journals, at most", float64(d.Tasks), d.JournalGB, "efs.onezone.gb-month")
 	return append(lines, journals)

@@ -8,11 +8,11 @@ import (
 
 // Each formula, by hand.
 func TestByHand(t *testing.T) {
-	d := Deployment{Tasks: 3, VCPU: 1, MemoryGB: 4, DiskGB: 42, JournalGB: 1, Addresses: 3, NATs: 3, Secrets: 4, AlarmMetrics: 12, Dashboards: 1, Zones: 1, RequestMetrics: 10}
+	d := Deployment{Tasks: 3, VCPU: 1, MemoryGB: 4, DiskGB: 42, JournalGB: 1, Addresses: 3, NATs: 3, Secrets: 4, AlarmMetrics: 12, Dashboards: 1, Zones: 1, RequestMetrics: 10, Metrics: 4}
 	want := map[string]float64{
 		"Fargate tasks": 3 * 730 * (0.03238 + 4*0.00356), "Disk of the tasks": 3 * 22 * 730 * 0.000111, "Load balancer": 730 * 0.0225,
 		"Public IPv4 addresses": 3 * 730 * 0.005, "NAT gateways": 3 * 730 * 0.045, "Secrets": 1.60, "Alarms": 1.20, "Dashboard": 3, "Private DNS zone": 0.50,
-		"S3 request metrics": 3, "Journals, at most": 3 * 0.16,
+		"S3 request metrics": 3, "Metrics of the nodes": 1.20, "Journals, at most": 3 * 0.16,
 	}
 	for _, l := range d.Fixed() {
 		require.InDelta(t, want[l.What], l.USD, 1e-9, l.What)
