@@ -167,7 +167,10 @@ func nodeSettings(o Options, p *parameters, s storage, n Named) object {
 		// A TiB has 4 million blocks of 256 KiB. The DHT is told of pins, not of each block.
 		"IPFS_CONFIG_Provide_Strategy": "roots",
 	}
-	if o.Private { // where there is no QUIC
+	if !o.Private {
+		url := choose(p.given("CertificateArn", ""), sub("https://${GatewayDomain}"), sub("https://${GatewayDistribution.DomainName}"))
+		env["IPFS_GATEWAY_URL"] = maybe{p.when("HasPeersOverHttps", equal("PeersOverHttps", "on")), url}
+	} else { // where there is no QUIC
 		env["IPFS_CONFIG_Addresses_Swarm"] = "/ip4/0.0.0.0/tcp/4001"
 	}
 	if o.Storage == S3 { // the region is that of the task

@@ -156,6 +156,8 @@ func column(l template.Launch) (fixed, used []bill.Line, err error) {
 	line("1 TiB served to consumers, none of it from CloudFront's cache", bill.Sum(bill.Served(tib, 0))+read)
 	line("… with a CloudFront flat-rate plan, from AWS's side of CloudFront", bill.Sum(bill.Served(tib, tib))+read)
 	line("1 TiB served to IPFS peers", bill.Peers(tib).USD+read)
+	// A TiB in blocks of 256 KiB, each a request. A plan has so many of them, whatever they carry.
+	line("… with PeersOverHttps, none of it from CloudFront's cache", bill.Sum(bill.Served(tib, 0))+bill.Reads(4<<20).USD+read)
 	line("1 million reads, all from CloudFront's cache", cached)
 	line("1 million reads, none from any cache", cached+uncached)
 	return d.Fixed(), used, nil
