@@ -76,6 +76,11 @@ dist/bin/linux-%: always
 	GOOS=linux GOARCH=$* go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 	cp $(shell go env GOPATH)/bin/linux_$*/versitygw $@/
 
+# Programs for a Mac: an image has none of them.
+dist/bin/darwin-%: always
+	GOOS=darwin GOARCH=$* go build -ldflags '$(ldflags)' -o $@/ ./cmd/...
+	cd cluster && GOOS=darwin GOARCH=$* go build -ldflags '$(ldflags)' -o ../$@/ ./cmd/...
+
 # What the compose file starts besides the two.
 COMPOSE_DIR ?= .compose
 
