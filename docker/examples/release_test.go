@@ -39,8 +39,8 @@ dist/bin/darwin-arm64) mkdir -p $1; for name in ipfs-aws cluster-aws local-clust
 *) exit 1 ;;
 esac`,
 	"go": `
-case "$3 $4" in
-"./cmd/images push") echo "${6%:*}@` + releaseDigest + `" ;;
+case "$2 $3" in
+"./cmd/images push") echo "${5%:*}@` + releaseDigest + `" ;;
 "./cmd/images "*) echo "` + releaseDigest + `" ;;
 *) while [ "$1" != -to ]; do shift; done; to=$2; shift 2; cp "$@" "$to" ;;
 esac`,
