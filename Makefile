@@ -152,7 +152,7 @@ test-process-migrate:
 .PHONY: test-containers test-images test-infra
 test-containers: build
 	$(MAKE) --no-print-directory -j2 -Otarget test-images test-infra
-deployments := TestDeployment$$|TestTemplate
+deployments := TestDeployment$$|TestTemplate|TestRunbooks
 test-images: ## build the images and run them, alone and together (`make build` first)
 	$(gotest) -timeout $(patience) -v -skip '$(deployments)' ./test/images
 test-infra:
