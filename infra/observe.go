@@ -99,7 +99,7 @@ func stateAlarms(stack awscdk.Stack, s storage) {
 	alarm(stack, "PinsWithoutContent", "Blocks of a pin were not found for 6 hours: cluster-aws ctl status says which.", above, 0, 6, quiet, worst("PinsWithoutContent", 3600))
 	if s.bucket {
 		alarm(stack, "UploadsStuck", "What was added has waited for its upload for over 10 minutes: the node's log says why.", above, 600, 3, quiet, worst("UploadsWaiting", 300))
-		alarm(stack, "Damaged", "Blocks, packs or files of a journal are damaged: infra/README.md, datastore verify.", above, 0, 1, quiet, worst("Damaged", 300))
+		alarm(stack, "Damaged", "Blocks, packs or files of a journal are damaged: run datastore verify (infra/RUNBOOKS.md).", above, 0, 1, quiet, worst("Damaged", 300))
 	}
 }
 
