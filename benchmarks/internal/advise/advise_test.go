@@ -98,8 +98,8 @@ func TestBillByHand(t *testing.T) {
 	require.InDelta(t, 50*0.96*80*0.0004/1000, line(t, p, "Reading: GET"), 1e-9)
 	e := find(t, bills, "efs, EFS One Zone elastic")
 	require.InDelta(t, 16, line(t, e, "Storage"), 1e-9)
-	require.InDelta(t, 10*1.2*0.06, line(t, e, "Adding: metered as written"), 1e-9)
-	require.InDelta(t, 50*1.2*0.03, line(t, e, "Reading: metered as read"), 1e-9)
+	require.InDelta(t, 10*1.2*0.06, line(t, e, "Adding: metered as written"), 1e-6)
+	require.InDelta(t, 50*1.2*0.03, line(t, e, "Reading: metered as read"), 1e-6)
 	require.InDelta(t, 500*2_628_000*1.2/100*0.03, line(t, e, "Wants for absent blocks: metered as read"), 1e-3)
 }
 

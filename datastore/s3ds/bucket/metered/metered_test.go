@@ -15,18 +15,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/metered"
-	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
-
-// Standard is what the price list says. The package itself has no price list to read: nothing below datastore/ needs one.
-func TestStandardIsThePriceLists(t *testing.T) {
-	for op, name := range map[bucket.Op]string{
-		bucket.OpPut: "s3.put", bucket.OpList: "s3.put", bucket.OpGet: "s3.get", bucket.OpHead: "s3.get", bucket.OpCheck: "s3.get",
-	} {
-		require.InDelta(t, prices.Of(name), metered.Standard[op], 1e-15, "%v", op)
-	}
-	require.Zero(t, metered.Standard[bucket.OpDelete])
-}
 
 func TestTransparent(t *testing.T) {
 	buckettest.Run(t, func(*testing.T) bucket.Bucket { return metered.Wrap(mem.New(), metered.NewMeter()) })
