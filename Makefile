@@ -76,6 +76,11 @@ dist/bin/linux-%: always
 	GOOS=linux GOARCH=$* go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 	cp $(shell go env GOPATH)/bin/linux_$*/versitygw $@/
 
+# Programs for a Mac: an image has none of them.
+dist/bin/darwin-%: always
+	GOOS=darwin GOARCH=$* go build -ldflags '$(ldflags)' -o $@/ ./cmd/...
+	cd cluster && GOOS=darwin GOARCH=$* go build -ldflags '$(ldflags)' -o ../$@/ ./cmd/...
+
 # What the compose file starts besides the two.
 COMPOSE_DIR ?= .compose
 
@@ -147,7 +152,7 @@ test-process-migrate:
 .PHONY: test-containers test-images test-infra
 test-containers: build
 	$(MAKE) --no-print-directory -j2 -Otarget test-images test-infra
-deployments := TestDeployment$$|TestTemplate
+deployments := TestDeployment$$|TestTemplate|TestRunbooks
 test-images: ## build the images and run them, alone and together (`make build` first)
 	$(gotest) -timeout $(patience) -v -skip '$(deployments)' ./test/images
 test-infra:
@@ -219,7 +224,7 @@ bench-readme: ## make the README's table and picture from benchmarks/results/ref
 	go test -timeout 5m -run 'TestReadmeIsInStep|TestSchemaIsInStep' ./benchmarks -update
 
 # Those that import the CDK take minutes to be looked at, and are compiled by their tests.
-infra_light := ./cmd/compose ./cmd/release ./compose ./costs ./prices ./release ./template
+infra_light := ./cmd/compose ./cmd/release ./compose ./costs ./release ./template
 
 .PHONY: lint
 lint: bin/.staticcheck-$(STATICCHECK_VERSION) ## gofmt, go vet and staticcheck

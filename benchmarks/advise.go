@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,10 +20,12 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/advise"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
+	"github.com/ipfs-aws/ipfs-aws/internal/bill"
 )
 
 type adviseFlags struct {
 	stored, added, served, cache string
+	peers, free                  string
 	results, metrics, explain    string
 	latency                      time.Duration
 	use                          advise.Use
@@ -34,8 +37,8 @@ type adviseFlags struct {
 func adviseCommand() *cobra.Command {
 	var f adviseFlags
 	c := &cobra.Command{
-		Use: "advise", Short: "reckon the monthly bill of each blockstore, and name the cheapest that does", Args: cobra.NoArgs,
-		Long: "Reckons the monthly bill of each blockstore and deployment, fixed parts included, from what is stored and asked for and from measured results,\nand names the cheapest that holds a wanted latency. The arithmetic of that one is shown; --explain shows another's, or all.",
+		Use: "advise", Short: "calculate the monthly bill of each blockstore, and name the cheapest that does", Args: cobra.NoArgs,
+		Long: "Calculates the monthly bill of each blockstore and deployment, fixed parts included, from what is stored and asked for and from measured results,\nand names the cheapest that holds a wanted latency. The arithmetic of that one is shown; --explain shows another's, or all.",
 		RunE: func(c *cobra.Command, _ []string) error { return runAdvise(c.Context(), c, f) },
 	}
 	fl := c.Flags()
@@ -43,6 +46,8 @@ func adviseCommand() *cobra.Command {
 	fl.Float64Var(&f.use.Files, "files", 0, "how many files that is (default: 250 kB each)")
 	fl.StringVar(&f.added, "added", "0", "content added a month: 20GB")
 	fl.StringVar(&f.served, "served", "0", "content served a month by the nodes, behind CloudFront's cache: 2TB")
+	fl.StringVar(&f.peers, "peers", "0", "content a month that IPFS peers fetch from the nodes: 500GB")
+	fl.StringVar(&f.free, "free", "1TB", "what CloudFront serves a month for nothing in your account: 1TB, if nothing else uses it")
 	fl.Float64Var(&f.use.Exponent, "popularity", suite.ZipfExponent, "exponent of the files' Zipf popularity; 0: all alike")
 	fl.Float64Var(&f.use.UnreadPart, "unread", 0.5, "share of what is stored that nobody reads for 90 days")
 	fl.Float64Var(&f.use.Wants, "wants", 500, "wants for absent blocks a second and task: the background of the public network; 0 for a private one")
@@ -91,27 +96,26 @@ func runAdvise(ctx context.Context, c *cobra.Command, f adviseFlags) error {
 		take("wants", &f.use.Wants, learned.Wants)
 	}
 	amount := func(flag, text string, to *float64) error {
-		if f.metrics != "" && !c.Flags().Changed(flag) {
-			return nil
+		if f.metrics != "" && *to != 0 && !c.Flags().Changed(flag) {
+			return nil // it was learned
 		}
-		n, err := humanize.ParseBytes(text)
+		gb, err := parseGB(text)
 		if err != nil {
-			return fmt.Errorf("--%s %q: use an amount of bytes, such as 500GB or 2TiB", flag, text)
+			return fmt.Errorf("--%s %q: %w", flag, text, err)
 		}
-		*to = float64(n) / 1e9
+		*to = gb
 		return nil
 	}
 	var cache float64
-	if err := errors.Join(amount("stored", f.stored, &f.use.StoredGB), amount("added", f.added, &f.use.AddedGB), amount("served", f.served, &f.use.ServedGB)); err != nil {
+	if err := errors.Join(amount("stored", f.stored, &f.use.StoredGB), amount("added", f.added, &f.use.AddedGB), amount("served", f.served, &f.use.ServedGB),
+		amount("peers", f.peers, &f.use.PeersGB), amount("free", f.free, &f.use.FreeGB)); err != nil {
 		return err
 	}
-	n, err := humanize.ParseBytes(f.cache)
-	if err != nil {
-		return fmt.Errorf("--cache %q: use an amount of bytes, such as 4GB", f.cache)
+	if err := amount("cache", f.cache, &cache); err != nil {
+		return err
 	}
-	cache = float64(n) / 1e9
 	if f.use.Files == 0 {
-		f.use.Files = max(1, f.use.StoredGB*1e9/250e3)
+		f.use.Files = max(1, f.use.StoredGB*bill.GB/250e3)
 	}
 	f.use.LatencyMS = f.latency.Seconds() * 1000
 	if f.tasks < 1 || f.cpu <= 0 || f.gb <= 0 {
@@ -137,6 +141,19 @@ func runAdvise(ctx context.Context, c *cobra.Command, f adviseFlags) error {
 		return err
 	}
 	return show(bills, deployments[0].Name, f.explain)
+}
+
+// parseGB reads an amount of bytes in GB of 2³⁰. A number without a unit is refused: 500 may be meant as bytes, or as GB.
+func parseGB(text string) (float64, error) {
+	const use = "use a number with a unit, such as 500GB or 2TiB"
+	n, err := humanize.ParseBytes(text)
+	switch _, bare := strconv.ParseFloat(text, 64); {
+	case err != nil:
+		return 0, errors.New(use)
+	case bare == nil && n != 0:
+		return 0, errors.New("there is no unit: " + use)
+	}
+	return float64(n) / bill.GB, nil
 }
 
 func show(bills []advise.Bill, first, explain string) error {

@@ -41,6 +41,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"run", "--resume", dir}, "unheard"},
 		{[]string{"compare", dir, dir}, "unheard"},
 		{[]string{"advise", "--stored", "lots"}, "such as 500GB"},
+		{[]string{"advise", "--stored", "500"}, "there is no unit: use a number with a unit"},
 		{[]string{"advise", "--stored", "0"}, "--stored: use an amount above 0"},
 		{[]string{"advise", "--metrics", filepath.Join(dir, "none")}, "no such file"},
 		{[]string{"advise", "--metrics", filepath.Join(dir, "results.json")}, "metrics"},

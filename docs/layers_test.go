@@ -26,7 +26,7 @@ var layers = []struct {
 	{"cluster/", []string{"cluster/", "internal/"}, []string{"github.com/ipfs/kubo"}},
 	{"internal/", []string{"internal/"}, []string{"github.com/ipfs/kubo", "github.com/ipfs/boxo", "github.com/ipfs-cluster/"}},
 	{"docker/", []string{"docker/", "internal/"}, []string{"github.com/ipfs/kubo", "github.com/ipfs-cluster/"}},
-	{"infra/", []string{"infra/"}, []string{"github.com/ipfs/kubo", "github.com/ipfs-cluster/"}},
+	{"infra/", []string{"infra/", "internal/prices/", "internal/bill/"}, []string{"github.com/ipfs/kubo", "github.com/ipfs-cluster/"}},
 	{"datastore/", []string{"datastore/", "internal/testkit/"}, []string{"github.com/ipfs/kubo", "github.com/ipfs-cluster/"}},
 	{"plugin/", []string{"plugin/", "node/", "datastore/", "internal/"}, []string{"github.com/ipfs-cluster/"}},
 	{"cmd/local-cluster/", []string{"cmd/local-cluster/", "internal/"}, []string{"github.com/ipfs/kubo", "github.com/ipfs-cluster/"}},

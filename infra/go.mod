@@ -1,6 +1,6 @@
 module github.com/ipfs-aws/ipfs-aws/infra
 
-go 1.26.4
+go 1.26.5
 
 require (
 	github.com/aws/aws-cdk-go/awscdk/v2 v2.270.0
@@ -15,6 +15,7 @@ require (
 	github.com/cdklabs/awscdk-asset-node-proxy-agent-go/nodeproxyagentv6/v2 v2.1.2 // indirect
 	github.com/cdklabs/cloud-assembly-schema-go/awscdkcloudassemblyschema/v54 v54.11.0 // indirect
 	github.com/fatih/color v1.19.0 // indirect
+	github.com/ipfs-aws/ipfs-aws/internal v0.1.0
 	github.com/mattn/go-colorable v0.1.14 // indirect
 	github.com/mattn/go-isatty v0.0.23 // indirect
 	github.com/yuin/goldmark v1.7.16 // indirect
@@ -27,3 +28,5 @@ require (
 	golang.org/x/tools/cmd/godoc v0.1.0-deprecated // indirect
 	golang.org/x/tools/godoc v0.1.0-deprecated // indirect
 )
+
+replace github.com/ipfs-aws/ipfs-aws/internal => ../internal

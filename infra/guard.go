@@ -6,7 +6,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ipfs-aws/ipfs-aws/infra/prices"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // GuardName is the name of the stack that Guard makes.

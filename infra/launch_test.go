@@ -71,6 +71,8 @@ func TestRules(t *testing.T) {
 		try(name, values{"GatewayWebAclArn": acl, "ApiWebAclArn": acl}, "GatewayWebAclArn and ApiWebAclArn must differ: each door has limits of its own, and a CloudFront plan wants a web ACL for each.")
 		try(name, values{"GatewayWebAclArn": acl, "ApiWebAclArn": acl + "2"}, "")
 		try(name, values{"CertificateArn": cert}, domainsAndCertificate)
+		try(name, values{"PeersOverHttps": "on", "Copies": "2"}, "PeersOverHttps needs Copies=all: the URL leads to any node, so each must have all content.")
+		try(name, values{"PeersOverHttps": "on"}, "")
 	}
 	try("onezone-vpc", values{"TaskSubnetB": "subnet-1"}, "TaskSubnetA, TaskSubnetB and TaskSubnetC must differ: each is in a zone of its own.")
 	try("onezone-vpc", values{"InnerSubnetB": "subnet-6"}, "InnerSubnetA, InnerSubnetB and InnerSubnetC must differ: each is in a zone of its own.")
@@ -353,6 +355,23 @@ func TestExistingStorage(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Peers are sent to the gateway's distribution, or to its own domain.
+func TestPeersOverHttps(t *testing.T) {
+	each(t, func(t *testing.T, name string, l template.Launch) {
+		url := func() string { return env(at(get(t, l, tasks(l)[0]), "ContainerDefinitions", 0))["IPFS_GATEWAY_URL"] }
+		if name == "private" {
+			must(t, "parameter of a private network", l.Parameters["PeersOverHttps"].Type, "")
+			must(t, "URL", url(), "")
+			return
+		}
+		must(t, "by default", url(), "")
+		l.Values["PeersOverHttps"], l.Values["CertificateArn"] = "on", ""
+		must(t, "URL", url(), "https://GatewayDistribution.DomainName")
+		l.Values["CertificateArn"], l.Values["GatewayDomain"] = "arn", "ipfs.example.org"
+		must(t, "URL", url(), "https://ipfs.example.org")
+	})
 }
 
 // A node forgets what no pin needs: gc is on, with a limit in bytes that the user may choose, and a gateway

@@ -156,7 +156,8 @@ func nodeSettings(o Options, p *parameters, s storage, n Named) object {
 	env := object{
 		"IPFS_HEALTH_ADDRESS":         "0.0.0.0:" + strconv.Itoa(nodeHealthPort),
 		"IPFS_WAIT_REPO_LOCK":         "5m",
-		"IPFS_LOGGING_FMT":            "json", // CloudWatch Logs Insights finds the fields
+		"IPFS_CLOUDWATCH_STACK":       ref("AWS::StackName"), // see stateAlarms
+		"IPFS_LOGGING_FMT":            "json",                // CloudWatch Logs Insights finds the fields
 		"IPFS_CONFIG_Gateway_NoFetch": ref("GatewayNoFetch"),
 		// Without a limit gc would run once a day, and the sidecar's free space would be that of 1 PB.
 		"IPFS_GC":          "on",
@@ -166,7 +167,10 @@ func nodeSettings(o Options, p *parameters, s storage, n Named) object {
 		// A TiB has 4 million blocks of 256 KiB. The DHT is told of pins, not of each block.
 		"IPFS_CONFIG_Provide_Strategy": "roots",
 	}
-	if o.Private { // where there is no QUIC
+	if !o.Private {
+		url := choose(p.given("CertificateArn", ""), sub("https://${GatewayDomain}"), sub("https://${GatewayDistribution.DomainName}"))
+		env["IPFS_GATEWAY_URL"] = maybe{p.when("HasPeersOverHttps", equal("PeersOverHttps", "on")), url}
+	} else { // where there is no QUIC
 		env["IPFS_CONFIG_Addresses_Swarm"] = "/ip4/0.0.0.0/tcp/4001"
 	}
 	if o.Storage == S3 { // the region is that of the task
@@ -190,8 +194,11 @@ func nodeSettings(o Options, p *parameters, s storage, n Named) object {
 func clusterSettings(p *parameters, n Named) object {
 	pinning := p.when("HasPinningApi", equal("PinningApi", "on"))
 	return object{
-		"CLUSTER_PEERNAME":                         n.Name,
-		"CLUSTER_PEERS":                            look("Peers", "All", "Addresses"),
+		"CLUSTER_PEERNAME": n.Name,
+		"CLUSTER_PEERS":    look("Peers", "All", "Addresses"),
+		// The address of the node is right; one that makes its index again may need an hour.
+		"CLUSTER_NODE_WAIT":                        "24h",
+		"CLUSTER_CLOUDWATCH_STACK":                 ref("AWS::StackName"),
 		"CLUSTER_HEALTH_ADDRESS":                   "0.0.0.0:" + strconv.Itoa(clusterHealthPort),
 		"CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS":   "/ip4/0.0.0.0/tcp/" + strconv.Itoa(apiPort),
 		"CLUSTER_PINSVCAPI_ENABLED":                maybe{pinning, "true"},

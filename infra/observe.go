@@ -9,11 +9,11 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 
-	"github.com/ipfs-aws/ipfs-aws/infra/prices"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // observe adds a topic, alarms that write to it, and a dashboard that answers
-// three questions: is it up, is it fast, what does it cost.
+// four questions: is it up, is the content well, is it fast, what does it cost.
 func observe(stack awscdk.Stack, o Options, p *parameters, s storage, doors []door) {
 	resource(stack, "Alarms", "AWS::SNS::Topic", object{})
 	resource(stack, "AlarmsPolicy", "AWS::SNS::TopicPolicy", object{"Topics": list{ref("Alarms")}, "PolicyDocument": object{
@@ -30,6 +30,7 @@ func observe(stack awscdk.Stack, o Options, p *parameters, s storage, doors []do
 		doorAlarms(stack, o, p, d)
 	}
 	storageAlarms(stack, s)
+	stateAlarms(stack, s)
 	dashboard(stack, s)
 }
 
@@ -82,6 +83,23 @@ func storageAlarms(stack awscdk.Stack, s storage) {
 	alarm(stack, "EfsBusy", "EFS is at its limit of operations.", above, 95, 3, quiet, worst("MAX", "PercentIOLimit", "Maximum"))
 	if s.bucket {
 		alarm(stack, "S3Requests", "S3 requests run at more than S3RequestBudget a month.", above, ref("S3RequestBudget"), 3, quiet, requestDollars(s))
+	}
+}
+
+// metricsSpace is internal/container.CloudWatchNamespace: what the nodes write to their logs in CloudWatch's embedded
+// metric format is there. All nodes of a stack write the same metrics, each of which is billed once.
+const metricsSpace = "ipfs-aws"
+
+// stateAlarms are about what no request shows: content that is not where it should be.
+func stateAlarms(stack awscdk.Stack, s storage) {
+	worst := func(name string, seconds int) object {
+		return metric(metricsSpace, name, "Maximum", seconds, "Stack", ref("AWS::StackName"))
+	}
+	alarm(stack, "PinsFailed", "Pins are in error on a node, for another reason than that no peer has the content: cluster-aws ctl status --filter error.", above, 0, 4, quiet, worst("PinsFailed", 300))
+	alarm(stack, "PinsWithoutContent", "Blocks of a pin were not found for 6 hours: cluster-aws ctl status says which.", above, 0, 6, quiet, worst("PinsWithoutContent", 3600))
+	if s.bucket {
+		alarm(stack, "UploadsStuck", "What was added has waited for its upload for over 10 minutes: the node's log says why.", above, 600, 3, quiet, worst("UploadsWaiting", 300))
+		alarm(stack, "Damaged", "Blocks, packs or files of a journal are damaged: run datastore verify (infra/RUNBOOKS.md).", above, 0, 1, quiet, worst("Damaged", 300))
 	}
 }
 
@@ -139,6 +157,22 @@ func dashboard(stack awscdk.Stack, s storage) {
 		graph("Ready: gateway, API", here, "Minimum", balancer("HealthyHostCount")...),
 		graph("Errors of the nodes", here, "Sum", balancer("HTTPCode_Target_5XX_Count")...),
 		graph("Errors of CloudFront, %", global, "Average", cloudFront("5xxErrorRate")...))
+	state := func(names ...string) (all []list) {
+		for i, name := range names {
+			m := list{".", name, ".", "."} // as above
+			if i == 0 {
+				m = list{metricsSpace, name, "Stack", "${AWS::StackName}"}
+			}
+			all = append(all, m)
+		}
+		return all
+	}
+	content := []object{graph("Pins: in error, without content", here, "Maximum", state("PinsFailed", "PinsWithoutContent")...)}
+	if s.bucket {
+		content = append(content, graph("Seconds that uploads wait", here, "Maximum", state("UploadsWaiting")...),
+			graph("Damaged blocks, packs, files", here, "Maximum", state("Damaged")...))
+	}
+	row("Is the content well?", content...)
 	row("Is it fast?",
 		graph("Seconds to answer, 99 %", here, "p99", balancer("TargetResponseTime")...),
 		graph("EFS: % of its operations", here, "Maximum", efs("PercentIOLimit")...),

@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ipfs-aws/ipfs-aws/infra/prices"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // parameters are what a user may choose when the stack is launched or updated.
@@ -127,6 +127,9 @@ func newParameters(stack awscdk.Stack, o Options) *parameters {
 		p.text(d[0]+"WebAclArn", "Web ACL of the "+d[1], "", fmt.Sprintf("AWS WAF web ACL that limits requests per address, such as templates/guard.json's. Empty: none. %s, %s, %s.",
 			prices.Say("waf.acl-month"), prices.Say("waf.rule-month"), prices.Million("waf.request")), webACL)
 	}
+	if !o.Private {
+		p.oneOf("PeersOverHttps", "IPFS peers use the gateway", "off", "on: nodes announce the gateway, and peers fetch blocks there, from CloudFront's cache, and not from the nodes. Worth it with a CloudFront flat-rate plan. Needs Copies=all.", "off", "on")
+	}
 	p.oneOf("PinningApi", "Pinning service API", "off", "on: the IPFS pinning service API is at /psa of the REST API's URL, with the same password.", "off", "on")
 
 	p.group("Watching")
@@ -230,6 +233,10 @@ func (p *parameters) rules(o Options) {
 		awscdk.Fn_ConditionAnd(not(empty("CertificateArn")), not(empty("GatewayDomain")), not(empty("ApiDomain")), not(same("GatewayDomain", "ApiDomain")))))
 	rule("WebAclsDiffer", "GatewayWebAclArn and ApiWebAclArn must differ: each door has limits of its own, and a CloudFront plan wants a web ACL for each.", awscdk.Fn_ConditionOr(
 		empty("GatewayWebAclArn"), not(same("GatewayWebAclArn", "ApiWebAclArn"))))
+	if !o.Private {
+		rule("PeersFindAll", "PeersOverHttps needs Copies=all: the URL leads to any node, so each must have all content.", awscdk.Fn_ConditionOr(
+			equal("PeersOverHttps", "off"), equal("Copies", "all")))
+	}
 	if o.Existing {
 		for _, kind := range []string{"TaskSubnet", "InnerSubnet"} {
 			rule(kind+"sDiffer", kind+"A, "+kind+"B and "+kind+"C must differ: each is in a zone of its own.", awscdk.Fn_ConditionAnd(

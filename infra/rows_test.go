@@ -3,6 +3,7 @@ package infra
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -464,11 +465,13 @@ func TestAlarmsAndDashboard(t *testing.T) {
 				t.Errorf("there is no %s", id)
 			}
 		}
-		for _, id := range []string{"GatewayNotReady", "ApiNotReady", "GatewayErrors", "ApiErrors", "GatewayEdgeErrors", "ApiEdgeErrors", "EfsCredits", "EfsBusy"} {
+		for _, id := range []string{"GatewayNotReady", "ApiNotReady", "GatewayErrors", "ApiErrors", "GatewayEdgeErrors", "ApiEdgeErrors", "EfsCredits", "EfsBusy", "PinsFailed", "PinsWithoutContent"} {
 			must(id)
 		}
 		if strings.Contains(fmt.Sprint(variants[name]), "storage=s3") {
-			must("S3Requests")
+			for _, id := range []string{"S3Requests", "UploadsStuck", "Damaged"} {
+				must(id)
+			}
 		}
 		for _, id := range l.OfType("AWS::CloudWatch::Alarm") {
 			if fmt.Sprint(at(get(t, l, id), "AlarmActions")) != "[Alarms]" {
@@ -482,9 +485,48 @@ func TestAlarmsAndDashboard(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &board); err != nil {
 			t.Fatalf("the dashboard's body: %v", err)
 		}
-		for _, question := range []string{"Is it up?", "Is it fast?", "What does it cost?"} {
+		for _, question := range []string{"Is it up?", "Is the content well?", "Is it fast?", "What does it cost?"} {
 			if !strings.Contains(body, question) {
 				t.Errorf("the dashboard does not answer %q", question)
+			}
+		}
+	})
+}
+
+// What alarms and dashboard look at in the namespace of the nodes is what the programs write, and the tasks are told to.
+func TestMetricsOfTheNodes(t *testing.T) {
+	var programs string
+	for _, path := range []string{"../cmd/ipfs-aws/cloudwatch.go", "../cluster/cmd/cluster-aws/cloudwatch.go", "../internal/container/cloudwatch.go"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		programs += string(text)
+	}
+	if !strings.Contains(programs, `CloudWatchNamespace = "`+metricsSpace+`"`) {
+		t.Errorf("the programs do not write to %s", metricsSpace)
+	}
+	each(t, func(t *testing.T, _ string, l template.Launch) {
+		seen := 0
+		for _, id := range l.OfType("AWS::CloudWatch::Alarm") {
+			a := get(t, l, id)
+			if at(a, "Namespace") != metricsSpace {
+				continue
+			}
+			seen++
+			name := fmt.Sprint(at(a, "MetricName"))
+			if !strings.Contains(programs, `{"`+name+`", `) {
+				t.Errorf("%s looks at %s, which no program writes", id, name)
+			}
+			must(t, id, at(a, "Dimensions", 0, "Value"), "ipfs")
+			if !strings.Contains(fmt.Sprint(l.Resources["Dashboard"]), name) {
+				t.Errorf("the dashboard does not show %s", name)
+			}
+		}
+		must(t, "alarms", seen >= 2, true)
+		for _, id := range tasks(l) {
+			for i, variable := range []string{"IPFS_CLOUDWATCH_STACK", "CLUSTER_CLOUDWATCH_STACK"} {
+				must(t, id, env(at(get(t, l, id), "ContainerDefinitions", i))[variable], "ipfs")
 			}
 		}
 	})

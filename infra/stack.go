@@ -9,7 +9,7 @@
 // from a bucket; `cdk deploy` wants a bootstrapped account for that.
 //
 // The packages below it know nothing of the CDK and read the templates only:
-// template, compose, costs, prices.
+// template, compose, costs, release.
 package infra
 
 import (

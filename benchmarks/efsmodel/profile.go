@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/bill"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // Kind is a kind of request to the server.
@@ -167,13 +170,6 @@ func metered(kind Kind, bytes int64) (n int64, write bool) {
 	}
 }
 
-// Prices of Elastic throughput in us-east-1, USD per GB, 2026-11. GB is 10⁹
-// bytes on AWS's price list.
-const (
-	elasticReadUSD  = 0.03
-	elasticWriteUSD = 0.06
-)
-
 // Metered returns what Elastic throughput bills for n requests of a kind that moved so many bytes together, as read and as written: exact
 // for metadata, and for data taken to be spread evenly.
 func Metered(kind Kind, n, bytes int64) (read, written int64) {
@@ -189,22 +185,11 @@ func Metered(kind Kind, n, bytes int64) (read, written int64) {
 
 // ElasticUSD is what metered bytes cost with Elastic throughput, in USD.
 func ElasticUSD(read, written int64) float64 {
-	return float64(read)/1e9*elasticReadUSD + float64(written)/1e9*elasticWriteUSD
+	return float64(read)/bill.GB*prices.Of("efs.elastic.read.gb") + float64(written)/bill.GB*prices.Of("efs.elastic.write.gb")
 }
 
-// Prices of what is stored and provisioned, us-east-1, read 2026-11 at aws.amazon.com/efs/pricing.
-const (
-	// OneZoneGBMonth and RegionalGBMonth are USD per GB and month.
-	OneZoneGBMonth  = 0.16
-	RegionalGBMonth = 0.30
-	// ProvisionedMiBpsMonth is USD per MiB/s and month, above what the stored bytes bring with them.
-	ProvisionedMiBpsMonth = 6.00
-	// ElasticReadGB and ElasticWrittenGB are USD per metered GB.
-	ElasticReadGB    = elasticReadUSD
-	ElasticWrittenGB = elasticWriteUSD
-	// BurstingPerGiB is the baseline of bursting, in bytes per second for each GiB stored.
-	BurstingPerGiB = burstBaselinePerGiB
-)
+// BurstingPerGiB is the baseline of bursting, in bytes per second for each GiB stored.
+const BurstingPerGiB = burstBaselinePerGiB
 
 // baseline is the throughput of a bursting file system without credits, in bytes a second.
 func baseline(t Throughput) int64 { return max(burstBaselineMin, t.StoredGiB*burstBaselinePerGiB) }

@@ -32,7 +32,7 @@ func (s Stats) Total() int64 {
 
 // USD is what the metered bytes cost with Elastic throughput, in US dollars.
 func (s Stats) USD() float64 {
-	return float64(s.MeteredRead)/1e9*elasticReadUSD + float64(s.MeteredWritten)/1e9*elasticWriteUSD
+	return ElasticUSD(s.MeteredRead, s.MeteredWritten)
 }
 
 // server models what is behind the mount: slots, latencies, bandwidth, meters.

@@ -108,7 +108,7 @@ func TestMetering(t *testing.T) {
 	require.EqualValues(t, 6, st.Total())
 	require.EqualValues(t, 4096, st.BytesWritten)
 	require.EqualValues(t, 104_096, st.BytesRead)
-	require.InDelta(t, (40960*0.06+137216*0.03)/1e9, st.USD(), 1e-12)
+	require.InDelta(t, (40960*0.06+137216*0.03)/(1<<30), st.USD(), 1e-12)
 	require.EqualValues(t, 2, st.Folders["blocks"][Read])
 }
 

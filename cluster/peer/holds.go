@@ -144,18 +144,26 @@ func (w *watcher) reconcile(ctx context.Context, t *pinning.Tracker, h *health.H
 	}
 }
 
+// Names of metrics.
+const (
+	StalledMetric = "cluster_aws_pins_stalled"
+	WaitingMetric = "cluster_aws_pins_backing_off"
+	FailedMetric  = "cluster_aws_pins_failed"
+)
+
 var (
-	standingDesc = prometheus.NewDesc("cluster_aws_pins_stalled", "Pins that are being tried and got no new block for a second or more.", nil, nil)
-	waitingDesc  = prometheus.NewDesc("cluster_aws_pins_backing_off", "Pins whose content was not found and that wait for their next attempt.", nil, nil)
+	standingDesc = prometheus.NewDesc(StalledMetric, "Pins that are being tried and got no new block for a second or more.", nil, nil)
+	waitingDesc  = prometheus.NewDesc(WaitingMetric, "Pins whose content was not found and that wait for their next attempt.", nil, nil)
 	leavingDesc  = prometheus.NewDesc("cluster_aws_unpins_waiting", "Pins that are removed from the pinset and not yet from this peer's IPFS node.", nil, nil)
 	surplusDesc  = prometheus.NewDesc("cluster_aws_node_pins_surplus", "Pins that the cluster made on this peer's IPFS node and that were not in the pinset when both were compared last.", nil, nil)
 	lackingDesc  = prometheus.NewDesc("cluster_aws_node_pins_lacking", "Pins that this peer keeps and that its IPFS node did not have when both were compared last.", nil, nil)
 	foreignDesc  = prometheus.NewDesc("cluster_aws_node_pins_foreign", "Pins on this peer's IPFS node that the cluster did not make, when both were compared last.", nil, nil)
+	failedDesc   = prometheus.NewDesc(FailedMetric, "Pins in error for another reason than that their content was not found, when it was last looked (CLUSTER_PINRECOVERINTERVAL).", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (p *Peer) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{standingDesc, waitingDesc, leavingDesc, surplusDesc, lackingDesc, foreignDesc} {
+	for _, d := range []*prometheus.Desc{standingDesc, waitingDesc, leavingDesc, surplusDesc, lackingDesc, foreignDesc, failedDesc} {
 		ch <- d
 	}
 }
@@ -167,6 +175,7 @@ func (p *Peer) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(standingDesc, p.pins.Standing())
 	gauge(waitingDesc, p.pins.Waiting())
+	gauge(failedDesc, p.pins.Failed())
 	gauge(leavingDesc, p.pins.Leaving())
 	if d := p.compared.Load(); d != nil {
 		gauge(surplusDesc, d.Surplus)

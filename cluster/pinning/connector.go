@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
@@ -50,6 +51,7 @@ type Connector struct {
 	slots  *slots
 	absent *absences
 	pinned *pinned
+	others atomic.Int64 // pins that failed for another reason
 }
 
 // Connect returns inner with its Pin, Unpin and RepoGC replaced. The store keeps since when
@@ -72,6 +74,9 @@ func (c *Connector) Workers() int { return c.slots.workers() }
 func (c *Connector) Standing() int { return c.slots.stalled() }
 func (c *Connector) Waiting() int  { return c.absent.count() }
 func (c *Connector) Leaving() int  { return c.pinned.waiting() }
+
+// Failed is how many pins were in error for another reason when it was last looked.
+func (c *Connector) Failed() int { return int(c.others.Load()) }
 
 // Pin makes one attempt to pin on the node. If it is not time for one, the error is
 // that of the last one.

@@ -135,10 +135,12 @@ func (t *Tracker) retryOthers(ctx context.Context) {
 	go func() {
 		listed <- t.StatusAll(ctx, api.TrackerStatusError|api.TrackerStatusUnexpectedlyUnpinned, all)
 	}()
+	others := 0
 	for info := range all {
 		if t.connector.absent.waiting(info.Cid.Cid) != nil {
 			continue
 		}
+		others++
 		if _, err := t.PinTracker.Recover(ctx, info.Cid); err != nil {
 			if ctx.Err() == nil {
 				logger.Warnf("%s is in error and was not tried again: %s", info.Cid, err)
@@ -146,7 +148,10 @@ func (t *Tracker) retryOthers(ctx context.Context) {
 			return
 		}
 	}
-	if err := <-listed; err != nil && ctx.Err() == nil {
+	switch err := <-listed; {
+	case err == nil:
+		t.connector.others.Store(int64(others))
+	case ctx.Err() == nil:
 		logger.Warnf("which pins are in error is not known, will look again: %s", err)
 	}
 }

@@ -96,6 +96,9 @@ type Settings struct {
 	// PinningCredentials are never empty when PinningService is set.
 	PinningCredentials map[string]string
 
+	// CloudWatchStack is the stack whose metrics go to the log for CloudWatch
+	// (CLUSTER_CLOUDWATCH_STACK); empty for none.
+	CloudWatchStack string
 	// HealthAddress is host:port of the health listener; empty for none.
 	HealthAddress string
 	// ReadyMinPeers is how many peers, this one included, must be seen for this
@@ -138,6 +141,7 @@ var own = []string{
 	"CLUSTER_ID",
 	"CLUSTER_CRDT_TRUSTEDPEERS",
 	"CLUSTER_PINSVCAPI_ENABLED",
+	"CLUSTER_CLOUDWATCH_STACK",
 	"CLUSTER_HEALTH_ADDRESS",
 	"CLUSTER_READY_MIN_PEERS",
 	"CLUSTER_NODE_WAIT",
@@ -176,6 +180,7 @@ func Load(env []string) (*Settings, error) {
 		Folder:            l.folder(),
 		Secret:            l.networkSecret(),
 		Seed:              l.seed(),
+		CloudWatchStack:   l.word("CLUSTER_CLOUDWATCH_STACK"),
 		HealthAddress:     l.HostPort("CLUSTER_HEALTH_ADDRESS"),
 		ReadyMinPeers:     int(l.Number("CLUSTER_READY_MIN_PEERS", DefaultReadyMinPeers, environ.IsPositive)),
 		StoreCacheBytes:   l.Number("CLUSTER_STORE_CACHE_BYTES", 0, environ.IsPositive),

@@ -22,6 +22,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds"
 	"github.com/ipfs-aws/ipfs-aws/internal/container"
 	"github.com/ipfs-aws/ipfs-aws/internal/durable"
+	"github.com/ipfs-aws/ipfs-aws/plugin/health"
 	s3plugin "github.com/ipfs-aws/ipfs-aws/plugin/s3ds"
 )
 
@@ -70,6 +71,7 @@ loses nothing that was acknowledged. The exit code is 0 after an end in order,
 			if check, _ := req.Options[checkOption].(bool); check {
 				return checkContainer(root, settingsOf(req))
 			}
+			openHealth(root)
 			if err := prepareContainer(req, res, env, root); err != nil {
 				return err
 			}
@@ -286,6 +288,18 @@ func writeSwarmKey(root string, key []byte) error {
 func defaultHealthListener(req *cmds.Request, root string) {
 	if req.Path[0] == "container" && os.Getenv(settings.HealthAddress) == "" && configuredHealth(root) == "" {
 		os.Setenv(settings.HealthAddress, settings.DefaultHealthAddress)
+	}
+}
+
+// openHealth lets the process say that it is alive while it waits for the repo, migrates it, or a blockstore makes
+// its index again: each may take longer than ECS or Kubernetes wait for a sign of life.
+func openHealth(root string) {
+	address := os.Getenv(settings.HealthAddress)
+	if address == "" {
+		address = configuredHealth(root)
+	}
+	if address != "" {
+		health.Open(address)
 	}
 }
 

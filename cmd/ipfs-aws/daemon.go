@@ -48,10 +48,14 @@ command that moves them. docs/settings.md lists all settings.
 		}
 		delete(req.Options, "enable-gc")
 		fmt.Println(versionLine(versionInfo()))
+		if root, err := repoRoot(req); err == nil {
+			openHealth(root)
+		}
 		if err := prepareDaemon(req, res, env); err != nil {
 			return err
 		}
 		defer context.AfterFunc(req.Context, gc.Ending)()
+		writeMetrics(req.Context)
 		return run(req, res, env)
 	}
 }

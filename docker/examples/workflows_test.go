@@ -21,6 +21,7 @@ type workflow struct {
 		Permissions map[string]string `json:"permissions"`
 		Steps       []struct {
 			Uses string            `json:"uses"`
+			If   string            `json:"if"`
 			With map[string]any    `json:"with"`
 			Run  string            `json:"run"`
 			Env  map[string]string `json:"env"`
@@ -29,13 +30,14 @@ type workflow struct {
 }
 
 var (
-	makeCall  = regexp.MustCompile(`(?m)\bmake ((?:[a-z-]+)(?: [A-Z]\S+)*)`)
-	file      = regexp.MustCompile(`\b(?:docker|infra)/[\w./*-]+`)
-	variable  = regexp.MustCompile(`\$\{\{ *vars\.(\w+) *\}\}`)
-	inRun     = regexp.MustCompile(`\$\{\{`)
-	registry  = regexp.MustCompile(`(?i)\b(?:ghcr|docker|quay|gcr|ecr)\.(?:io|aws)\b|amazonaws\.com`)
-	goRun     = regexp.MustCompile(`go run (\./\S+) (\w+)`)
-	makeRules = regexp.MustCompile(`(?m)^([a-z-]+):`)
+	makeCall    = regexp.MustCompile(`(?m)\bmake ((?:[a-z-]+)(?: [A-Z]\S+)*)`)
+	file        = regexp.MustCompile(`\b(?:docker|infra)/[\w./*-]+`)
+	variable    = regexp.MustCompile(`\$\{\{ *vars\.(\w+) *\}\}`)
+	inRun       = regexp.MustCompile(`\$\{\{`)
+	registry    = regexp.MustCompile(`(?i)\b(?:ghcr|docker|quay|gcr|ecr)\.(?:io|aws)\b|amazonaws\.com`)
+	goRun       = regexp.MustCompile(`go run (\./\S+) (\w+)`)
+	releaseCall = regexp.MustCompile(`^\.ci/release (plan|build|push|sign|assemble|publish)$`)
+	makeRules   = regexp.MustCompile(`(?m)^([a-z-]+):`)
 )
 
 // Whatever a workflow calls is there: targets, files, variables that its head explains.
@@ -64,12 +66,18 @@ func TestWorkflowsCallWhatExists(t *testing.T) {
 		calls := 0
 		for name, job := range w.Jobs {
 			require.NotEmpty(t, job.RunsOn, name)
-			if job.Needs != nil {
-				require.Contains(t, w.Jobs, job.Needs)
+			for _, need := range list(job.Needs) {
+				require.Contains(t, w.Jobs, need)
 			}
 			for _, step := range job.Steps {
 				require.NotEqual(t, step.Uses == "", step.Run == "", "a step uses an action or runs a script")
 				require.NotRegexp(t, inRun, step.Run, "values reach scripts by the environment")
+				if step.Uses != "" {
+					require.Regexp(t, `@[0-9a-f]{40}$`, step.Uses, "actions are named by commit")
+				}
+				if m := releaseCall.FindStringSubmatch(step.Run); m != nil {
+					calls++
+				}
 				for _, m := range makeCall.FindAllStringSubmatch(step.Run, -1) {
 					require.True(t, targets[strings.Fields(m[1])[0]], "make %s", m[1])
 					calls++
@@ -111,9 +119,21 @@ func TestOneGoForAll(t *testing.T) {
 					setups++
 				}
 			}
+			if name == "plan" {
+				require.Zero(t, setups, "the plan needs no Go")
+				continue
+			}
 			require.Equal(t, 1, setups, "%s, job %s", path, name)
 		}
 	}
+}
+
+// list is what YAML has as one value or as several.
+func list(v any) []any {
+	if all, ok := v.([]any); ok || v == nil {
+		return all
+	}
+	return []any{v}
 }
 
 func readWorkflow(t *testing.T, path string) workflow {
@@ -161,15 +181,21 @@ func TestWorkflowsRunWhatCIRuns(t *testing.T) {
 	require.Contains(t, string(nightly), "fetch-depth: 0")
 }
 
-// What a release has to do, in this order.
+// What a release has to do, in this order; TestReleaseScript runs the steps.
 func TestReleaseSteps(t *testing.T) {
 	raw, err := os.ReadFile("../../.github/workflows/release.yml")
 	require.NoError(t, err)
 	at := 0
-	for _, part := range []string{"make test", "make test-templates", "needs: test", "id-token: write", "make images PLATFORMS=linux/amd64,linux/arm64", "diff -r",
-		"cosign-installer", "docker login", "cmd/images push", "cosign sign --yes", "sbom.spdx.json", "cmd/release -images", "gh release create"} {
+	for _, part := range []string{"workflow_dispatch", ".ci/release plan", "needs: plan", "make test", "make test-templates", "needs: [plan, test]", "id-token: write", ".ci/release build",
+		"cosign-installer", "docker login", ".ci/release push", ".ci/release sign", ".ci/release assemble", ".ci/release publish"} {
 		i := strings.Index(string(raw)[at:], part)
 		require.GreaterOrEqual(t, i, 0, "%s, after what comes before it", part)
 		at += i
+	}
+	// Whatever reaches a registry or an account is left out of a dry run.
+	for _, step := range readWorkflow(t, "../../.github/workflows/release.yml").Jobs["images"].Steps {
+		if strings.Contains(step.Run, "login") || strings.HasPrefix(step.Uses, "aws-actions/") {
+			require.Contains(t, step.If, "env.DRY != 'true'")
+		}
 	}
 }

@@ -74,6 +74,28 @@ func Open(dir string) (v1.ImageIndex, error) {
 	return all.ImageIndex(m.Manifests[0].Digest)
 }
 
+// Digest is that of the index of a layout, or of its image for an architecture.
+func Digest(dir, arch string) (string, error) {
+	idx, err := Open(dir)
+	if err != nil {
+		return "", err
+	}
+	if arch == "" {
+		d, err := idx.Digest()
+		return d.String(), err
+	}
+	m, err := idx.IndexManifest()
+	if err != nil {
+		return "", fmt.Errorf("read the layout %s: %w", dir, err)
+	}
+	for _, d := range m.Manifests {
+		if d.Platform != nil && d.Platform.Architecture == arch {
+			return d.Digest.String(), nil
+		}
+	}
+	return "", fmt.Errorf("the layout %s has no image for %s", dir, arch)
+}
+
 // Push sends a layout to a registry under a reference and returns the reference
 // by digest. Credentials are those of `docker login`.
 func Push(dir, ref string) (string, error) {

@@ -9,6 +9,7 @@
 //	S3 bucket, task role  versitygw, and a container that makes the bucket; keys
 //	Secrets Manager       a file for each secret, and the setting's _FILE variant
 //	Cloud Map             the name of the node as a network alias
+//	run-task of hands     a service NODE-ipfs-hands or NODE-cluster-hands, which no `up` starts: `run` gives it a command
 //	ALB and CloudFront    the edge of docker/compose.yaml, with HTTPS and no cache
 //
 // Secrets, certificates and ports come from where docker/compose.yaml has them
@@ -146,16 +147,7 @@ func (m *maker) task(id string) (last string, err error) {
 	host := name + "." + m.domain
 	m.services[name] = object{"image": holder, "command": []any{"hold"}, "restart": "unless-stopped", "networks": object{"default": object{"aliases": []any{host}}}}
 
-	mounts := map[string]string{}
-	for _, v := range list(d["Volumes"]) {
-		volume := v.(object)
-		if volume["EFSVolumeConfiguration"] != nil {
-			mounts[fmt.Sprint(volume["Name"])] = fmt.Sprintf("%s-%v:", name, volume["Name"])
-			m.volumes[fmt.Sprintf("%s-%v", name, volume["Name"])] = object{}
-			continue
-		}
-		mounts[fmt.Sprint(volume["Name"])] = "" // goes with the container, as the task's own disk goes with the task
-	}
+	mounts := m.mounts(d, name)
 	for _, c := range list(d["ContainerDefinitions"]) {
 		container := c.(object)
 		service, err := m.container(container, name, mounts)
@@ -164,6 +156,9 @@ func (m *maker) task(id string) (last string, err error) {
 		}
 		last = name + "-" + fmt.Sprint(container["Name"])
 		m.services[last] = service
+	}
+	if err := m.hands(id, name); err != nil {
+		return "", err
 	}
 	for _, b := range list(s["LoadBalancers"]) {
 		group := fmt.Sprint(b.(object)["TargetGroupArn"])
@@ -177,6 +172,47 @@ func (m *maker) task(id string) (last string, err error) {
 		})
 	}
 	return last, nil
+}
+
+// mounts are what the volumes of a task definition are, by name.
+func (m *maker) mounts(definition object, task string) map[string]string {
+	mounts := map[string]string{}
+	for _, v := range list(definition["Volumes"]) {
+		volume := v.(object)
+		if volume["EFSVolumeConfiguration"] != nil {
+			mounts[fmt.Sprint(volume["Name"])] = fmt.Sprintf("%s-%v:", task, volume["Name"])
+			m.volumes[fmt.Sprintf("%s-%v", task, volume["Name"])] = object{}
+			continue
+		}
+		mounts[fmt.Sprint(volume["Name"])] = "" // goes with the container, as the task's own disk goes with the task
+	}
+	return mounts
+}
+
+// hands makes the task definitions of a node that `run-task` takes.
+func (m *maker) hands(id, task string) error {
+	for _, kind := range []string{"NodeHands", "ClusterHands"} {
+		if _, ok := m.Resources[id+kind]; !ok {
+			continue
+		}
+		d, err := m.Resource(id + kind)
+		if err != nil {
+			return err
+		}
+		for _, c := range list(d["ContainerDefinitions"]) {
+			container := c.(object)
+			service, err := m.container(container, task, m.mounts(d, task))
+			if err != nil {
+				return fmt.Errorf("%s, container %v: %w", id+kind, container["Name"], err)
+			}
+			// A task of its own: the node that it belongs to does not run.
+			delete(service, "network_mode")
+			delete(service["depends_on"].(object), task)
+			service["restart"], service["command"], service["profiles"] = "no", container["Command"], []any{"hands"}
+			m.services[task+"-"+fmt.Sprint(container["Name"])+"-hands"] = service
+		}
+	}
+	return nil
 }
 
 // edge is for balancer and distributions: a listener of the balancer, a door.

@@ -27,7 +27,7 @@ func TestMake(t *testing.T) {
 		if err := json.Unmarshal(made.Compose, &file); err != nil {
 			t.Fatal(err)
 		}
-		want := map[string][2]int{"onezone": {10, 3}, "standard": {10, 3}, "s3": {12, 5}}[variant]
+		want := map[string][2]int{"onezone": {16, 3}, "standard": {16, 3}, "s3": {18, 5}}[variant]
 		if len(file.Services) != want[0] || len(file.Secrets) != want[1] {
 			t.Errorf("%s: %d services and %d secrets", variant, len(file.Services), len(file.Secrets))
 		}
@@ -49,6 +49,11 @@ func TestMake(t *testing.T) {
 			same("mounts", ipfs["volumes"], "["+n+"-repo:/data/ipfs /data/cache]")
 			same("start order", at(cluster, "depends_on", n+"-ipfs", "condition"), "service_healthy")
 			same("secret", at(cluster, "environment", "CLUSTER_SEED_FILE"), "/run/secrets/cluster_seed")
+			hands := file.Services[n+"-ipfs-hands"]
+			same("hands are started by hand", hands["profiles"], "[hands]")
+			same("hands have the node's storage", hands["volumes"], fmt.Sprint(ipfs["volumes"]))
+			same("and its settings", hands["environment"], fmt.Sprint(ipfs["environment"]))
+			same("the sidecar's too", file.Services[n+"-cluster-hands"]["volumes"], fmt.Sprint(cluster["volumes"]))
 			same("peer", at(cluster, "environment", "CLUSTER_PEERNAME"), n)
 			if variant == "s3" {
 				same("S3", at(ipfs, "environment", "IPFS_S3_ENDPOINT"), "http://s3:7070")

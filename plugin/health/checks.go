@@ -41,20 +41,24 @@ type report struct {
 // it does not count as a request to the gateway.
 var leaving = report{Checks: []result{{Name: "node", Detail: "shutting down"}}}
 
+func (r report) write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if !r.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	json.NewEncoder(w).Encode(r)
+}
+
 func handler(checks []check, draining func() bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /livez", alive)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		rep := leaving
 		if !draining() {
 			rep = runChecks(r.Context(), checks)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		if !rep.Ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		json.NewEncoder(w).Encode(rep)
+		rep.write(w)
 	})
 	mux.Handle("GET /metrics", promhttp.Handler())
 	return mux

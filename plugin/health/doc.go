@@ -2,14 +2,14 @@
 // ready, on a listener of its own, so that the admin RPC need not be reachable
 // for monitoring.
 //
-// It listens only while a daemon runs and only when an address is given, by
-// the environment (IPFS_HEALTH_ADDRESS=127.0.0.1:8099) or by the repo's config:
+// It listens only while a daemon runs or starts (see [Open]), and only when an
+// address is given, by the environment (IPFS_HEALTH_ADDRESS=127.0.0.1:8099) or by the repo's config:
 //
 //	"Plugins": {"Plugins": {"health": {"Config": {"Address": "127.0.0.1:8099"}}}}
 //
 // Three paths are served, none with credentials and none that changes anything:
 //
-//	GET /livez    200 as long as the process answers
+//	GET /livez    200 as long as the process answers, from its first second on
 //	GET /readyz   200 when every check passes, else 503; the body is JSON:
 //	              {"ready": false, "checks": [{"name": "blockstore", "ok": false, "detail": "…"}]}
 //	GET /metrics  Prometheus, the same registry as kubo's own metrics

@@ -2,14 +2,12 @@ package health
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	logging "github.com/ipfs/go-log/v2"
 	"github.com/ipfs/kubo/core"
@@ -68,7 +66,7 @@ func (p *healthPlugin) Init(env *plugin.Environment) error {
 	return nil
 }
 
-// Start opens the listener; the daemon does not start without it.
+// Start opens the listener, or takes over that of Open; the daemon does not start without it.
 func (p *healthPlugin) Start(node *core.IpfsNode) error {
 	if p.address == "" {
 		return nil
@@ -76,10 +74,6 @@ func (p *healthPlugin) Start(node *core.IpfsNode) error {
 	gateways, err := gateway.Addresses(node)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
-	}
-	l, err := net.Listen("tcp", p.address)
-	if err != nil {
-		return fmt.Errorf("health: listen on %s: %w: choose a free address with %s", p.address, err, AddressEnv)
 	}
 	checks := []check{
 		{"node", func(context.Context) error { return node.Context().Err() }},
@@ -90,16 +84,15 @@ func (p *healthPlugin) Start(node *core.IpfsNode) error {
 		// upstream: repo-files
 		checks = append(checks, check{"gateway", gatewayCheck(filepath.Join(p.repo, "gateway"))})
 	}
-	serving.Store(true)
-	p.server = &http.Server{
-		Handler:           handler(checks, draining.Load),
-		ReadHeaderTimeout: 10 * time.Second,
+	h := handler(checks, draining.Load)
+	l := take(p.address)
+	if l != nil {
+		l.serve(h)
+	} else if l, err = listen(p.address, h); err != nil {
+		return fmt.Errorf("health: listen on %s: %w: choose a free address with %s", p.address, err, AddressEnv)
 	}
-	go func() {
-		if err := p.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Errorf("health listener on %s ended: %s", p.address, err)
-		}
-	}()
+	serving.Store(true)
+	p.server = l.server
 	return nil
 }
 

@@ -225,6 +225,10 @@ func TestContainerEndsWhileItWaitsForTheRepo(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return strings.Contains(waiting.logged(), "waiting for another process to leave the repo")
 	}, time.Minute, 10*time.Millisecond)
+	// It is alive, and says what it does, or ECS would end it while it waits.
+	asked := n.with("IPFS_HEALTH_ADDRESS=" + waiting.health)
+	require.Eventually(t, func() bool { return asked.command("health", "--live").Run() == nil }, time.Minute, 10*time.Millisecond)
+	require.Contains(t, asked.fail("health"), "not ready: node: starting")
 	require.Error(t, waiting.stop(syscall.SIGTERM), "it has not run: not 0")
 }
 

@@ -1,3 +1,9 @@
+// Package advise turns an amount of content and of use into a monthly bill for each blockstore and deployment, with every step of
+// the arithmetic, and picks the cheapest that holds a wanted latency.
+//
+// How many requests a blockstore sends per GB is not assumed: it is taken from measured results (the committed reference, or a run of
+// one's own). What a request, a GB and an hour cost is in internal/prices; the formulas, and what a template makes next to the
+// tasks, are in internal/bill, which the tables of infra/README.md are calculated with too.
 package advise
 
 import (
@@ -10,14 +16,17 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/efsmodel"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/s3model"
+	"github.com/ipfs-aws/ipfs-aws/internal/bill"
 )
 
-// Use is what is stored and asked for, for the whole deployment. GB are 10⁹ bytes.
+// Use is what is stored and asked for, for the whole deployment. GB are 2³⁰ bytes, as on AWS's bill.
 type Use struct {
 	StoredGB   float64 // of content, once
 	Files      float64
 	AddedGB    float64 // a month
-	ServedGB   float64 // a month, from the nodes (behind the CDN's cache)
+	ServedGB   float64 // a month, from the nodes (behind CloudFront's cache)
+	FreeGB     float64 // a month, that CloudFront serves for nothing
+	PeersGB    float64 // a month, to IPFS peers
 	Exponent   float64 // of the Zipf popularity of files; 0: all alike
 	Wants      float64 // for absent blocks, per second and task
 	LatencyMS  float64 // wanted at the gateway, 99 of 100; 0: none
@@ -34,10 +43,7 @@ type Deployment struct {
 }
 
 // Line is one step of the arithmetic.
-type Line struct {
-	What, How string
-	USD       float64
-}
+type Line = bill.Line
 
 // Bill is what a blockstore in a deployment costs in a month.
 type Bill struct {
@@ -79,7 +85,7 @@ func variants() []variant {
 	}
 }
 
-// Bills reckons every blockstore in every deployment, cheapest first.
+// Bills calculates every blockstore in every deployment, cheapest first.
 func Bills(r *record.Results, u Use, deployments []Deployment) ([]Bill, error) {
 	if err := u.validate(); err != nil {
 		return nil, err
@@ -95,11 +101,11 @@ func Bills(r *record.Results, u Use, deployments []Deployment) ([]Bill, error) {
 			if !ok {
 				continue
 			}
-			all = append(all, bill(v, m, u, d))
+			all = append(all, total(v, m, u, d))
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("the results have no blockstore that can be reckoned with: run add-file, cat-cold, gateway and wants at level kubo")
+		return nil, errors.New("the results have no blockstore that can be calculated with: run add-file, cat-cold, gateway and wants at level kubo")
 	}
 	slices.SortStableFunc(all, func(a, b Bill) int {
 		switch {
@@ -122,7 +128,7 @@ func (u Use) validate() error {
 			errs = append(errs, fmt.Errorf("%s: use an amount above 0", name))
 		}
 	}
-	for name, x := range map[string]float64{"--added": u.AddedGB, "--served": u.ServedGB, "--popularity": u.Exponent, "--wants": u.Wants, "--latency": u.LatencyMS} {
+	for name, x := range map[string]float64{"--added": u.AddedGB, "--served": u.ServedGB, "--peers": u.PeersGB, "--free": u.FreeGB, "--popularity": u.Exponent, "--wants": u.Wants, "--latency": u.LatencyMS} {
 		if x < 0 || math.IsNaN(x) {
 			errs = append(errs, fmt.Errorf("%s: must not be negative", name))
 		}
@@ -158,7 +164,7 @@ func measure(r *record.Results, store string) (measured, bool) {
 		}
 		return record.Summarize(v).Median
 	}
-	gb := func(s record.Sample) float64 { return float64(s.Bytes) / 1e9 }
+	gb := func(s record.Sample) float64 { return float64(s.Bytes) / bill.GB }
 	by := func(samples []record.Sample, unit func(record.Sample) float64) map[s3model.Op]float64 {
 		n := map[s3model.Op]float64{}
 		for _, op := range s3model.Ops {

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/suite"
+	"github.com/ipfs-aws/ipfs-aws/internal/bill"
 )
 
-// Learned is what the metrics of a node say of its use, reckoned up to a month.
+// Learned is what the metrics of a node say of its use, extrapolated to a month.
 type Learned struct {
 	StoredGB, AddedGB, ServedGB, Wants float64
-	Said                               string // how it was reckoned
+	Said                               string // how it was calculated
 }
 
 // Learn reads the Prometheus metrics of a running ipfs-aws with an S3 blockstore.
@@ -42,11 +43,11 @@ func Learn(r io.Reader, now time.Time) (Learned, error) {
 	}
 	up := now.Sub(time.Unix(int64(started), 0)).Seconds()
 	if up < 60 {
-		return Learned{}, fmt.Errorf("the node runs for %.0f s: let it run for a day or more before a month is reckoned from it", up)
+		return Learned{}, fmt.Errorf("the node runs for %.0f s: let it run for a day or more before a month is calculated from it", up)
 	}
-	months := secondsPerMonth / up
-	l := Learned{StoredGB: stored / 1e9, AddedGB: written / 1e9 * months, ServedGB: asked / 1e9 * months, Wants: misses / up}
+	months := bill.SecondsPerMonth / up
+	l := Learned{StoredGB: stored / bill.GB, AddedGB: written / bill.GB * months, ServedGB: asked / bill.GB * months, Wants: misses / up}
 	l.Said = fmt.Sprintf("Learned from %.3g h: stored %.4g GB; added %.4g GB × %.4g = %.4g GB a month; served %.4g GB × %.4g = %.4g GB a month; %.0f misses ÷ %.0f s = %.4g wants a second.",
-		up/3600, l.StoredGB, written/1e9, months, l.AddedGB, asked/1e9, months, l.ServedGB, misses, up, l.Wants)
+		up/3600, l.StoredGB, written/bill.GB, months, l.AddedGB, asked/bill.GB, months, l.ServedGB, misses, up, l.Wants)
 	return l, nil
 }

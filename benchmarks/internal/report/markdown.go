@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ipfs-aws/ipfs-aws/benchmarks/efsmodel"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/record"
 	"github.com/ipfs-aws/ipfs-aws/benchmarks/internal/s3model"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // table is what both forms of the report show: rows of cells under a title.
@@ -174,7 +174,7 @@ func sourceTable() table {
 	}
 	t.Rows = append(t.Rows, []string{"EFS", "latencies, limits, metering: docs/efs-model.md", "docs.aws.amazon.com/efs/latest/ug/performance.html", "2026-11"},
 		[]string{"EFS", fmt.Sprintf("$%g and $%g per GB-month (One Zone, Regional), $%g and $%g per GB read and written (Elastic), $%g per MiB/s-month (Provisioned)",
-			efsmodel.OneZoneGBMonth, efsmodel.RegionalGBMonth, efsmodel.ElasticReadGB, efsmodel.ElasticWrittenGB, efsmodel.ProvisionedMiBpsMonth), "aws.amazon.com/efs/pricing, us-east-1", "2026-11"})
+			prices.Of("efs.onezone.gb-month"), prices.Of("efs.standard.gb-month"), prices.Of("efs.elastic.read.gb"), prices.Of("efs.elastic.write.gb"), prices.Of("efs.provisioned.mibps-month")), "aws.amazon.com/efs/pricing, us-east-1", "2026-11"})
 	return t
 }
 

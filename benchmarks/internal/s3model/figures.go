@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/bill"
+	"github.com/ipfs-aws/ipfs-aws/internal/prices"
 )
 
 // Op is a class of requests that S3 bills, and delays, alike.
@@ -38,7 +41,7 @@ type Class struct {
 
 	// USD is the price of one request.
 	USD map[Op]float64
-	// ReadGB and WrittenGB are USD per GB (10⁹ bytes) that passes, StoredGB per GB and month.
+	// ReadGB and WrittenGB are USD per GB (2³⁰ bytes) that passes, StoredGB per GB and month.
 	ReadGB, WrittenGB, StoredGB float64
 	// ObjectMonth is USD per object of at least 128 KB and month, for watching it.
 	ObjectMonth float64
@@ -63,8 +66,8 @@ var (
 		Sigma:     0.35,
 		ConnBytes: 90e6, ClientBytes: clientBytes,
 		Reads: 5500, Writes: 3500,
-		USD:      map[Op]float64{Put: 0.005 / 1000, List: 0.005 / 1000, Get: 0.0004 / 1000, Head: 0.0004 / 1000, Delete: 0},
-		StoredGB: 0.023,
+		USD:      requests("s3.put", "s3.get"),
+		StoredGB: prices.Of("s3.gb-month"),
 		Sources: []Source{
 			{"first byte: medians of 25, 40 and 50 ms, sigma 0.35", "assumption of this project for small objects in the same region; the AWS performance guide says 100 to 200 ms for applications in general, so the model is kind to stores that send many requests", "2026-11"},
 			{"90 MB/s per request", "docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html (85 to 90 MB/s per connection)", "2026-11"},
@@ -80,8 +83,8 @@ var (
 		FirstByte: Standard.FirstByte, Sigma: Standard.Sigma, ConnBytes: Standard.ConnBytes, ClientBytes: Standard.ClientBytes,
 		Reads: Standard.Reads, Writes: Standard.Writes,
 		USD:         Standard.USD,
-		StoredGB:    0.023, // frequent access; see Tiers
-		ObjectMonth: 0.0025 / 1000,
+		StoredGB:    prices.Of("s3.tiering.frequent.gb-month"), // see Tiers
+		ObjectMonth: prices.Of("s3.tiering.object-month"),
 		Sources: []Source{
 			{"speed as S3 Standard", "aws.amazon.com/s3/storage-classes/intelligent-tiering (same latency and throughput in the three synchronous tiers)", "2026-11"},
 			{"requests as S3 Standard; $0.023, $0.0125 (30 days unread) and $0.004 (90 days unread) per GB-month; $0.0025 per 1,000 objects of 128 KB or more and month", "aws.amazon.com/s3/pricing, us-east-1", "2026-08"},
@@ -95,8 +98,8 @@ var (
 		Sigma:     0.25,
 		ConnBytes: 90e6, ClientBytes: clientBytes,
 		Reads: 2_000_000, Writes: 200_000,
-		USD:    map[Op]float64{Put: 0.00113 / 1000, List: 0.00113 / 1000, Get: 0.00003 / 1000, Head: 0.00003 / 1000, Delete: 0},
-		ReadGB: 0.0006, WrittenGB: 0.0032, StoredGB: 0.11,
+		USD:    requests("s3.express.put", "s3.express.get"),
+		ReadGB: prices.Of("s3.express.read.gb"), WrittenGB: prices.Of("s3.express.write.gb"), StoredGB: prices.Of("s3.express.gb-month"),
 		Sources: []Source{
 			{"first byte: medians of 4, 6 and 8 ms, sigma 0.25", "assumption within what AWS says: consistent single-digit milliseconds (docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-one-zone.html)", "2026-11"},
 			{"90 MB/s per request, 1.25 GB/s per task", "assumption: as S3 Standard", "2026-11"},
@@ -117,11 +120,21 @@ type Tier struct {
 }
 
 // Tiers are the tiers of Intelligent-Tiering that are read without waiting, sources as there.
-var Tiers = []Tier{{"frequent", 0, 0.023}, {"infrequent", 30, 0.0125}, {"archive instant", 90, 0.004}}
+var Tiers = []Tier{
+	{"frequent", 0, prices.Of("s3.tiering.frequent.gb-month")},
+	{"infrequent", 30, prices.Of("s3.tiering.infrequent.gb-month")},
+	{"archive instant", 90, prices.Of("s3.tiering.archive.gb-month")},
+}
 
-// EgressGB is what a byte costs that leaves the region: USD per GB, aws.amazon.com/ec2/pricing/on-demand (data transfer out, first
-// 10 TB), 2026-11. The budget of a real bucket counts it for every byte received, because nothing here can know where it runs.
-const EgressGB = 0.09
+// EgressGB is what a GB costs that leaves the region, in USD. The budget of a real bucket counts it for every byte received, because
+// nothing here can know where it runs.
+var EgressGB = prices.Of("transfer.out.gb")
+
+// requests are USD by class of request, by names of the price list. DELETE is free.
+func requests(writes, reads string) map[Op]float64 {
+	w, r := prices.Of(writes), prices.Of(reads)
+	return map[Op]float64{Put: w, List: w, Get: r, Head: r, Delete: 0}
+}
 
 // FindClass returns a class by its name.
 func FindClass(name string) (Class, error) {
@@ -142,5 +155,5 @@ func (c Class) Cost(n Counts) float64 {
 	for op, k := range n.Requests {
 		usd += float64(k) * c.USD[op]
 	}
-	return usd + float64(n.BytesOut)/1e9*c.ReadGB + float64(n.BytesIn)/1e9*c.WrittenGB
+	return usd + float64(n.BytesOut)/bill.GB*c.ReadGB + float64(n.BytesIn)/bill.GB*c.WrittenGB
 }

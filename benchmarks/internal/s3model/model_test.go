@@ -214,7 +214,7 @@ func TestFiguresHaveSources(t *testing.T) {
 		}
 		require.Positive(t, c.StoredGB*c.Reads*c.Writes*c.ConnBytes*c.ClientBytes)
 	}
-	n := s3model.Counts{Requests: map[s3model.Op]int64{s3model.Put: 1000, s3model.Get: 10_000}, BytesIn: 1e9, BytesOut: 2e9}
+	n := s3model.Counts{Requests: map[s3model.Op]int64{s3model.Put: 1000, s3model.Get: 10_000}, BytesIn: 1 << 30, BytesOut: 2 << 30}
 	require.InDelta(t, 0.005+0.004, s3model.Standard.Cost(n), 1e-9)
 	require.InDelta(t, 0.00113+0.0003+0.0032+0.0012, s3model.Express.Cost(n), 1e-9)
 }

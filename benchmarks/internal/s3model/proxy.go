@@ -17,6 +17,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/ipfs-aws/ipfs-aws/internal/bill"
 )
 
 // Upstream is the real server behind the model.
@@ -168,7 +170,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate.")
 		return
 	}
-	usd := p.class.USD[op] + float64(max(r.ContentLength, 0))/1e9*p.class.WrittenGB
+	usd := p.class.USD[op] + float64(max(r.ContentLength, 0))/bill.GB*p.class.WrittenGB
 	if op == Put {
 		usd += p.class.USD[List] / 500 // what was put is listed when the run removes it, 1,000 to a page
 	}
@@ -195,7 +197,7 @@ func (p *Proxy) count(f func(*Counts)) {
 func (p *Proxy) answered(resp *http.Response) error {
 	counted := resp.Request.Context().Value(opKey{}) == Get && resp.StatusCode < 300
 	if counted {
-		if err := p.to.Budget.reserve(float64(max(resp.ContentLength, 0)) / 1e9 * (p.class.ReadGB + EgressGB)); err != nil {
+		if err := p.to.Budget.reserve(float64(max(resp.ContentLength, 0)) / bill.GB * (p.class.ReadGB + EgressGB)); err != nil {
 			p.count(func(c *Counts) { c.Refused++ })
 			return err
 		}

@@ -95,6 +95,7 @@ func daemon(r role) (err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	writeMetrics(ctx, p.settings)
 	select {
 	case err := <-absence(ctx, p.configs.IPFS.NodeAddr, p.settings.NodeWait):
 		ctx, cancel := context.WithTimeout(ctx, p.settings.ShutdownTimeout)

@@ -50,6 +50,8 @@ type Settings struct {
 	Profiles string
 	// StorageMax is how much the repo may hold; "" for what the config says.
 	StorageMax string
+	// GatewayURL is where peers can fetch from the gateway; "" for what the config says.
+	GatewayURL string
 	// SwarmKey is the private network's, as it stands in the repo's file swarm.key.
 	SwarmKey []byte
 	// TakeOver has a store in a bucket take its prefix over from another node.
@@ -83,13 +85,16 @@ func Load(ctx context.Context, in Input) (*Settings, error) {
 			}
 		}
 	}
-	s := &Settings{Profiles: l.Value(Profile), StorageMax: l.Value(StorageMax), SwarmKey: l.swarmKey(), Keys: l.keys()}
+	s := &Settings{Profiles: l.Value(Profile), StorageMax: l.Value(StorageMax), GatewayURL: l.Value(GatewayURL), SwarmKey: l.swarmKey(), Keys: l.keys()}
 	s.TakeOver, _ = strconv.ParseBool(l.Value(TakeOver)) // checked above
 	s.Blocks, s.Chosen = l.blocks(ctx, s.Keys)
 	s.Overrides = l.overrides()
 	for _, o := range s.Overrides {
 		if o.Key() == "Datastore.StorageMax" && s.StorageMax != "" {
 			l.Bad(StorageMax, s.StorageMax, "is set, and so is %s: leave one out", o.From)
+		}
+		if o.Key() == appendAnnounce && s.GatewayURL != "" {
+			l.Bad(GatewayURL, s.GatewayURL, "is set, and so is %s: leave one out", o.From)
 		}
 	}
 	s.Warnings = l.warnings

@@ -86,6 +86,10 @@ func (s *Settings) Plan(root string) (*Plan, error) {
 	if s.StorageMax != "" {
 		p.Set("Datastore.StorageMax", s.StorageMax, StorageMax)
 	}
+	if s.GatewayURL != "" {
+		old, _ := lookup(p.Config, strings.Split(appendAnnounce, ".")).([]any)
+		p.Set(appendAnnounce, announceGateway(old, s.GatewayURL), GatewayURL)
+	}
 	for _, o := range s.Overrides {
 		p.set(o.Path, o.Value, o.From, o.Secret)
 	}

@@ -32,6 +32,10 @@ const (
 	GC            = "IPFS_GC"
 	StorageMax    = "IPFS_STORAGE_MAX"
 	TakeOver      = "IPFS_S3_TAKE_OVER"
+	// GatewayURL is where the gateway can be reached by IPFS peers.
+	GatewayURL = "IPFS_GATEWAY_URL"
+	// CloudWatchStack names the stack whose metrics go to the log.
+	CloudWatchStack = "IPFS_CLOUDWATCH_STACK"
 
 	// ConfigPrefix begins the variables that set a key of kubo's config.
 	ConfigPrefix = "IPFS_CONFIG_"
@@ -100,6 +104,10 @@ var table = []Setting{
 		Accepted: "a libp2p key, version 1: three lines"},
 	{Variable: HealthAddress, Meaning: "where `/livez`, `/readyz` and `/metrics` are served; also `Plugins.Plugins.health.Config.Address`",
 		Default: "none; `container`: `" + DefaultHealthAddress + "`", Accepted: "`host:port`", check: environ.IsHostPort},
+	{Variable: GatewayURL, Meaning: "the public URL of the gateway: the node announces it, and peers that are not connected to it fetch blocks there over HTTPS; sets the `…/tls/http` address in `Addresses.AppendAnnounce`. " +
+		"With several nodes behind one URL, each must have all content", Default: "the config's", Accepted: "`https://host` or `https://host:port`", check: isGatewayURL},
+	{Variable: CloudWatchStack, Meaning: "a name: once a minute the metrics that you have to act on are written to the log for CloudWatch, in its embedded metric format, with this name as dimension `Stack`", Default: "none",
+		Accepted: "a name"},
 	{Variable: StorageMax, Meaning: "how much the repo may hold, with `Datastore.StorageMax`: `repo stat`, the sidecar's free space and `IPFS_GC` go by it", Default: "the config's; a new repo: 10 GB with `flatfs`, else no limit",
 		Accepted: "bytes, such as `500GB` or `2TiB`", check: isBytes},
 	{Variable: GC, Meaning: "collect garbage while the daemon runs: when the repo has 90 % (`Datastore.StorageGCWatermark`) of `IPFS_STORAGE_MAX`, looked at every `Datastore.GCPeriod` (1h); without a limit once a day. The same as `--enable-gc`", Default: "`off`",

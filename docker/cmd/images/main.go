@@ -65,7 +65,7 @@ the same commit. make images calls it.`,
 	f.StringVar(&b.version, "version", "", "the version in labels and tags")
 	f.StringVar(&b.commit, "commit", "", "the commit in labels")
 	f.Int64Var(&b.date, "date", 0, "the date of everything, seconds since 1970: that of the commit")
-	cmd.AddCommand(dockerCommand(b), layoutCommand(b), pushCommand())
+	cmd.AddCommand(dockerCommand(b), layoutCommand(b), pushCommand(), digestCommand())
 	return cmd
 }
 
@@ -135,6 +135,26 @@ what is signed. Credentials are those of docker login.`,
 			return nil
 		},
 	}
+}
+
+func digestCommand() *cobra.Command {
+	var arch string
+	cmd := &cobra.Command{
+		Use:     "digest LAYOUT",
+		Short:   "Print the digest of an OCI layout, or of its image for a processor",
+		Example: "  images digest ../dist/oci/ipfs-aws --arch arm64",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			digest, err := image.Digest(args[0], arch)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), digest)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&arch, "arch", "", "amd64 or arm64; without it, the digest of the index of all")
+	return cmd
 }
 
 // stage stages a program for an architecture and returns its folder.

@@ -1,7 +1,6 @@
-// Package prices keeps what AWS asks for what the templates deploy, with the day
-// and the page of each price, and does the sums. prices.json is the only place
-// where a price is written; descriptions of parameters and the table in the
-// README are made from it.
+// Package prices is the price list: what AWS asks for what is deployed, with the month and the page of
+// each price. prices.json is the only place where a price is written. The parameters of the templates,
+// the tables of infra/README.md and of `benchmarks advise`, and the cost models of the benchmarks read it.
 package prices
 
 import (
@@ -59,12 +58,12 @@ func Million(name string) string {
 	return "$" + strconv.FormatFloat(math.Round(Of(name)*1e6*1e6)/1e6, 'f', -1, 64) + " per million " + List.Items[name].Unit + "s"
 }
 
-// freeDisk is what the disk of a task has for nothing, in GB.
-const freeDisk = 20
+// FreeDisk is how much disk a task has for nothing, in GB.
+const FreeDisk = 20
 
 // DiskMonth is what a disk of a task costs that runs the whole month.
 func DiskMonth(gb float64) float64 {
-	return HoursPerMonth * max(0, gb-freeDisk) * Of("fargate.disk.gb-hour")
+	return HoursPerMonth * max(0, gb-FreeDisk) * Of("fargate.disk.gb-hour")
 }
 
 // TaskMonth is what a Fargate task costs that runs the whole month.
