@@ -288,7 +288,7 @@ func TestDaemonWithoutItsNode(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(body), &report))
 	require.False(t, report.Ready)
-	require.Len(t, report.Checks, 3)
+	require.Len(t, report.Checks, 4)
 	require.Contains(t, body, `"missing":["the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS)"]`)
 	require.Contains(t, d.output(), "the IPFS node (CLUSTER_IPFSHTTP_NODEMULTIADDRESS) does not answer")
 	code, body = d.get("/metrics")
