@@ -89,8 +89,14 @@ type Receiver struct {
 	mu       sync.Mutex
 	draining bool
 	running  int
-	empty    chan struct{} // closed when draining and nothing runs
+	until    time.Time     // when the hold for what was stored last has come, or never will
+	ended    bool          // empty is closed
+	empty    chan struct{} // closed when draining and nothing runs, or is about to
 }
+
+// holdGrace is how long a peer that is shutting down waits, when it has stored an add, for the
+// request to hold it: the other destinations may be slower.
+const holdGrace = 2 * time.Second
 
 // Receive lets other peers send blocks to the node, until the host closes.
 // trusted says who may.
@@ -107,7 +113,7 @@ func (r *Receiver) serve(s network.Stream) {
 	defer cancel()
 	entered := r.enter(s.Protocol() == HoldProtocol)
 	if entered {
-		defer r.leave()
+		defer r.leave(s.Protocol() != HoldProtocol)
 	}
 	said := reply{}
 	var err error
@@ -138,35 +144,52 @@ func (r *Receiver) serve(s network.Stream) {
 }
 
 // enter reports whether something new may begin. What belongs to an add that was
-// stored here may, as long as others are running.
+// stored here may until the end.
 func (r *Receiver) enter(begun bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining && (!begun || r.running == 0) {
+	if r.draining && (!begun || r.ended) {
 		return false
 	}
 	r.running++
 	return true
 }
 
-func (r *Receiver) leave() {
+// leave is for what has entered. stored says that it was an add, which is yet to be held.
+func (r *Receiver) leave(stored bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running--
-	if r.draining && r.running == 0 {
-		close(r.empty)
+	if stored {
+		r.until = time.Now().Add(holdGrace)
 	}
+	r.settle()
+}
+
+// settle ends a drain when nothing runs and no hold is to come. r.mu is held.
+func (r *Receiver) settle() {
+	if !r.draining || r.running > 0 || r.ended {
+		return
+	}
+	if left := time.Until(r.until); left > 0 {
+		time.AfterFunc(left, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.settle()
+		})
+		return
+	}
+	r.ended = true
+	close(r.empty)
 }
 
 // Drain refuses further adds of other peers, who then name this one as missing,
-// and waits until those that have begun are stored, or the context ends. It is
+// and waits until those that have begun are stored and held, or the context ends. It is
 // called once.
 func (r *Receiver) Drain(ctx context.Context) error {
 	r.mu.Lock()
 	r.draining = true
-	if r.running == 0 {
-		close(r.empty)
-	}
+	r.settle()
 	r.mu.Unlock()
 	select {
 	case <-r.empty:

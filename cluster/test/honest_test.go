@@ -19,16 +19,16 @@ func TestMistakesOfAClientAreSaid(t *testing.T) {
 	awaitAll(t, []*task{k})
 	content := []byte("content")
 	for query, says := range map[string]string{
-		"mode=bogus":                          "use recursive or direct",
-		"replication=9":                       "the cluster has 1 peers",
-		"replication-min=3&replication-max=2": "more than",
-		"expire-at=2001-01-01T00:00:00Z":      "is over",
-		"user-allocations=bogus":              "not a peer ID",
-		"chunker=bogus":                       "chunker",
-		"hash=bogus":                          "sha2-256",
-		"format=bogus":                        "format",
-		"layout=bogus":                        "layout",
-		"progress=bogus":                      "progress",
+		"mode=bogus":                           "use recursive or direct",
+		"replication=9":                        "the cluster has 1 peers",
+		"replication-min=-1&replication-max=1": "more than",
+		"expire-at=2001-01-01T00:00:00Z":       "is over",
+		"user-allocations=bogus":               "not a peer ID",
+		"chunker=bogus":                        "chunker",
+		"hash=bogus":                           "sha2-256",
+		"format=bogus":                         "format",
+		"layout=bogus":                         "layout",
+		"progress=bogus":                       "progress",
 	} {
 		for _, stream := range []string{"true", "false"} {
 			_, code, err := k.addPart(content, query+"&stream-channels="+stream)
