@@ -21,7 +21,11 @@ import (
 
 func init() { loader.Preload(&gatewayPlugin{}) }
 
-type gatewayPlugin struct{ serving sync.WaitGroup }
+type gatewayPlugin struct {
+	node      *core.IpfsNode
+	listeners []manet.Listener
+	serving   sync.WaitGroup
+}
 
 var _ plugin.PluginDaemonInternal = (*gatewayPlugin)(nil)
 
@@ -116,6 +120,7 @@ func (p *gatewayPlugin) Start(node *core.IpfsNode) error {
 		}
 		listeners = append(listeners, l)
 	}
+	p.node, p.listeners = node, listeners
 	front.take()
 	options := []corehttp.ServeOption{
 		outermost, corehttp.MetricsCollectionOption("gateway"), corehttp.HostnameOption(), corehttp.GatewayOption("/ipfs", "/ipns"),
@@ -180,8 +185,14 @@ func outermost(_ *core.IpfsNode, _ net.Listener, mux *http.ServeMux) (*http.Serv
 	return inner, nil
 }
 
-// Close waits until the gateway has ended, which the end of the node brings about.
+// Close waits until the gateway has ended, which the end of the node brings about: it finishes what
+// is under way. If the node goes on, since another plugin could not be started, the gateway ends at once.
 func (p *gatewayPlugin) Close() error {
+	if p.node != nil && p.node.Context().Err() == nil {
+		for _, l := range p.listeners {
+			_ = l.Close() // it serves nothing any more in either case
+		}
+	}
 	p.serving.Wait()
 	return nil
 }
