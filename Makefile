@@ -144,9 +144,8 @@ test-process-node:
 	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs ./test/gc
 test-process-cluster:
 	cd cluster && $(gotest) -timeout $(patience) -parallel 3 -v ./test
-	$(gotest) -timeout $(patience) -v ./test/s3
 test-process-migrate:
-	$(gotest) -timeout $(patience) -v ./test/migrate
+	$(gotest) -timeout $(patience) -p 1 -v ./test/migrate ./test/s3
 
 # So do images and what belongs to AWS.
 .PHONY: test-containers test-images test-infra
