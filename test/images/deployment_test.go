@@ -254,7 +254,7 @@ func (d *deployment) pinned(cid string) error {
 		return err
 	}
 	var pin struct {
-		PeerMap map[string]struct{ Peername, Status string } `json:"peer_map"`
+		PeerMap map[string]struct{ Peername, Status, Error string } `json:"peer_map"`
 	}
 	if err := json.Unmarshal(b, &pin); err != nil {
 		return err
@@ -267,7 +267,13 @@ func (d *deployment) pinned(cid string) error {
 		want[of.name] = "pinned"
 	}
 	if !maps.Equal(states, want) {
-		return fmt.Errorf("%s: %v", cid, states)
+		var why []string
+		for _, s := range pin.PeerMap {
+			if s.Error != "" {
+				why = append(why, s.Peername+": "+s.Error)
+			}
+		}
+		return fmt.Errorf("%s: %v %s", cid, states, strings.Join(why, "; "))
 	}
 	return nil
 }

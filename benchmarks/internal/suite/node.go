@@ -44,7 +44,9 @@ func newNode(ctx context.Context, bin string, env []string, s *Store, p *Place, 
 		bin: bin, repo: p.Dir, log: filepath.Join(home, "daemon.log"),
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}},
 	}
-	n.env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "IPFS_PATH=" + p.Dir, "IPFS_TELEMETRY=off", "AWS_EC2_METADATA_DISABLED=true"}, env...)
+	n.env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "IPFS_PATH=" + p.Dir, "IPFS_TELEMETRY=off",
+		"IPFS_GC_MIN_AGE=0s", // what a collection takes at once, as stock kubo does
+		"AWS_EC2_METADATA_DISABLED=true"}, env...)
 	if _, err := n.Run(ctx, "init", "--empty-repo", "--profile", "test"); err != nil {
 		return nil, err
 	}

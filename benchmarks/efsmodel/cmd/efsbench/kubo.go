@@ -183,7 +183,7 @@ type repo struct {
 
 func (r *repo) run(args ...string) (string, error) {
 	cmd := exec.Command(r.ipfs, args...)
-	cmd.Env = append(os.Environ(), "IPFS_PATH="+r.path, "IPFS_TELEMETRY=off", "AWS_EC2_METADATA_DISABLED=true")
+	cmd.Env = append(os.Environ(), "IPFS_PATH="+r.path, "IPFS_TELEMETRY=off", "IPFS_GC_MIN_AGE=0s", "AWS_EC2_METADATA_DISABLED=true")
 	cmd.Env = append(cmd.Env, r.env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
