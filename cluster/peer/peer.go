@@ -200,7 +200,7 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	p.tasks.Go(func() { w.reconcile(ctx, tracker, p.health, &p.compared) })
 	p.tasks.Go(func() {
 		if w.ready(ctx) {
-			tracker.Run(ctx, retryInterval, neighbours.Have)
+			tracker.Run(ctx, retryInterval, w.have(neighbours.Have))
 		}
 	})
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -34,6 +35,7 @@ const (
 	// the check's return from failure triggers it too.
 	introduceInterval = time.Minute
 	introduceDeadline = 30 * time.Second
+	dialDeadline      = 10 * time.Second
 )
 
 func asDialError(err error, target **swarm.DialError) bool { return errors.As(err, target) }
@@ -225,6 +227,8 @@ func (w *watcher) introduce(ctx context.Context) {
 func (w *watcher) introduceAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, introduceDeadline)
 	defer cancel()
+	var dials sync.WaitGroup
+	defer dials.Wait()
 	out := make(chan api.ID, 16)
 	go w.cluster.Peers(ctx, out)
 	for id := range out {
@@ -242,6 +246,26 @@ func (w *watcher) introduceAll(ctx context.Context) {
 		}
 		if err := w.kubo.Peer(ctx, addrs); err != nil && ctx.Err() == nil {
 			logger.Warnf("the IPFS node was not connected to that of peer %s, will try again: %s", id.Peername, err)
+			continue
 		}
+		// A node that lost the other one waits for up to ten minutes before it dials again.
+		dials.Go(func() {
+			dialing, end := context.WithTimeout(ctx, dialDeadline)
+			defer end()
+			if err := w.kubo.Connect(dialing, addrs); err != nil && ctx.Err() == nil {
+				logger.Debugf("the IPFS node does not reach that of peer %s: %s", id.Peername, err)
+			}
+		})
+	}
+}
+
+// have asks the other peers for blocks, and sees to it that the nodes are connected if one has any.
+func (w *watcher) have(ask func(context.Context, []cid.Cid) []cid.Cid) func(context.Context, []cid.Cid) []cid.Cid {
+	return func(ctx context.Context, blocks []cid.Cid) []cid.Cid {
+		found := ask(ctx, blocks)
+		if len(found) > 0 {
+			w.introduceAll(ctx)
+		}
+		return found
 	}
 }

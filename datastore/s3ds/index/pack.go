@@ -75,6 +75,9 @@ func decodePack(id PackID, b []byte) (Pack, error) {
 	if err := r.end(); err != nil {
 		return Pack{}, fmt.Errorf("record of pack %d: %w", id, err)
 	}
+	if b[0]&unfitFlag != 0 && p.Unfit == "" {
+		return Pack{}, fmt.Errorf("record of pack %d is unfit without a reason", id)
+	}
 	return p, nil
 }
 
