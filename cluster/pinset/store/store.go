@@ -43,8 +43,12 @@ type Datastore interface {
 	ds.PersistentDatastore
 }
 
-// Store is an open store. It is safe for concurrent use.
-type Store struct{ *pebbleds.Datastore }
+// Store is an open store. It is safe for concurrent use, also with Close: a request of another
+// peer may still read when this one ends, and Pebble panics where this returns ErrClosed.
+type Store struct {
+	*pebbleds.Datastore
+	life *life
+}
 
 // Open opens the store in the given folder, creating it (mode 0700) if it does
 // not exist. Close it to release the folder.
@@ -53,7 +57,7 @@ func Open(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{d}, nil
+	return &Store{d, &life{}}, nil
 }
 
 func open(path string, opts Options, write *pebble.WriteOptions) (*pebbleds.Datastore, error) {

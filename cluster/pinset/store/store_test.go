@@ -43,7 +43,7 @@ func write(dir, how string) {
 	exitOn(err)
 	var s Datastore = d
 	if how == "deferred" {
-		s = (&Store{d}).Deferred()
+		s = (&Store{d, &life{}}).Deferred()
 	}
 	ctx := context.Background()
 	for i := 0; ; {
