@@ -182,16 +182,25 @@ func (h *history) checkAll() {
 // anything is worth a pack, if it is there.
 func anything(nodes []gathered) bool { return len(nodes) > 0 }
 
-// flush waits until all is uploaded.
+// flush waits until all is uploaded. An upload may write what the index expects in its segment to another one, which is
+// sealed as well: its age would do it, but the clock stands still.
 func (h *history) flush() {
+	h.rt.Helper()
 	h.m.bad.Set()
 	if err := h.p.j.Seal(h.t.Context()); err != nil {
 		h.legal(err)
 	}
-	for h.m.stopped() == nil {
+	for began := time.Now(); h.m.stopped() == nil; {
 		changed := h.p.up.watch()
-		if h.p.j.Stats().Segments == 0 {
+		st := h.p.j.Stats()
+		if st.Segments == 0 {
 			return
+		}
+		if time.Since(began) > time.Minute {
+			h.rt.Fatalf("not uploaded after a minute: %+v, %d uploads under way, last trouble %v", st, h.p.uploading(), h.p.up.trouble())
+		}
+		if st.Ready == 0 && st.Unsealed == 0 && h.p.uploading() == 0 {
+			h.legal(h.p.j.Seal(h.t.Context()))
 		}
 		select {
 		case <-changed:

@@ -160,8 +160,9 @@ func (p *Packed) ownObject(ctx context.Context, n name, l index.Location) ([]byt
 		return nil, false
 	}
 	late := context.WithoutCancel(ctx)
-	if now, err := p.lookup(n); err == nil && now == l {
-		_ = p.replace(late, index.Entry{Key: n, Location: index.Location{Kind: index.Loose, Length: int64(len(value))}}) // or at the next read
+	loose := index.Entry{Key: n, Location: index.Location{Kind: index.Loose, Length: int64(len(value))}}
+	if ok, err := p.x.Replace(late, l, loose); ok && err == nil { // or at the next read
+		p.heal.forget(n)
 	}
 	return value, true
 }

@@ -194,6 +194,11 @@ func (s *segments) retire(id pack.ID) {
 
 // append puts blocks into journal and index.
 func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
+	return p.appendAs(ctx, blocks, p.indexJournal)
+}
+
+// appendAs puts blocks into the journal, and into the index with a function of the caller's.
+func (p *Packed) appendAs(ctx context.Context, blocks []pack.Block, put func(context.Context, []index.Entry) error) error {
 	defer p.segs.begin()()
 	for len(blocks) > 0 {
 		locs, err := p.j.Append(ctx, blocks)
@@ -201,7 +206,7 @@ func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
 			return err
 		}
 		// From here on nothing may be left half done because a caller has lost patience.
-		if blocks, err = p.appended(context.WithoutCancel(ctx), blocks, locs); err != nil {
+		if blocks, err = p.appended(context.WithoutCancel(ctx), blocks, locs, put); err != nil {
 			return err
 		}
 	}
@@ -209,7 +214,9 @@ func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
 }
 
 // appended indexes blocks that are in the journal. It returns those that took longer to come here than their segment to the bucket.
-func (p *Packed) appended(ctx context.Context, blocks []pack.Block, locs []journal.Location) (again []pack.Block, err error) {
+func (p *Packed) appended(ctx context.Context, blocks []pack.Block, locs []journal.Location,
+	put func(context.Context, []index.Entry) error,
+) (again []pack.Block, err error) {
 	p.segs.mu.RLock()
 	defer p.segs.mu.RUnlock()
 	entries := make([]index.Entry, 0, len(blocks))
@@ -220,7 +227,7 @@ func (p *Packed) appended(ctx context.Context, blocks []pack.Block, locs []journ
 		}
 		entries = append(entries, journalEntry(blocks[i], loc))
 	}
-	return again, p.indexJournal(ctx, entries)
+	return again, put(ctx, entries)
 }
 
 // journalEntry is the entry of a block whose section is at a place in the journal.

@@ -261,13 +261,22 @@ func (p *Packed) salvage(ctx context.Context, s *journal.Segment) error {
 			return err
 		}
 		data, err := p.j.Get(journal.Location{Segment: s.ID(), Offset: e.Offset, Length: e.Length}, e.Multihash)
-		p.heal.note(name(e.Multihash)) // for append to replace the entry
 		if errors.Is(err, pack.ErrCorrupt) {
+			p.heal.note(name(e.Multihash))
 			continue
 		} else if err != nil {
 			return err
 		}
-		if err := p.append(ctx, []pack.Block{{Multihash: e.Multihash, Data: data}}); err != nil {
+		// A block that is deleted meanwhile stays deleted.
+		err = p.appendAs(ctx, []pack.Block{{Multihash: e.Multihash, Data: data}}, func(ctx context.Context, moved []index.Entry) error {
+			for _, e := range moved {
+				if _, err := p.x.Replace(ctx, l, e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}

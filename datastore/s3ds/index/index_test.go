@@ -54,6 +54,28 @@ func info(name string, entries []Entry) PackInfo {
 
 var bg = context.Background()
 
+// TestReplaceChangesWhatIsStillThere, so that a block that is deleted while somebody moves it stays deleted.
+func TestReplaceChangesWhatIsStillThere(t *testing.T) {
+	x := openAt(t, vfs.NewMem())
+	_, err := x.PutJournal(bg, inJournal(1, 1))
+	require.NoError(t, err)
+	move := func(from, to Entry) bool {
+		done, err := x.Replace(bg, from.Location, to)
+		require.NoError(t, err)
+		return done
+	}
+	require.True(t, move(inJournal(1, 1), inJournal(1, 2)))
+	require.False(t, move(inJournal(1, 1), inJournal(1, 3)), "it is elsewhere")
+	l, err := x.Get(key(1))
+	require.NoError(t, err)
+	require.Equal(t, inJournal(1, 2).Location, l)
+	_, err = x.Delete(bg, key(1))
+	require.NoError(t, err)
+	require.False(t, move(inJournal(1, 2), inJournal(1, 3)), "it was deleted")
+	require.False(t, move(inJournal(2, 2), inJournal(2, 3)), "it was never there")
+	require.Equal(t, Stats{}, x.Stats())
+}
+
 func TestPutUploadCompactDelete(t *testing.T) {
 	fs := vfs.NewMem()
 	x := openAt(t, fs)

@@ -292,6 +292,22 @@ func (x *Index) PutLoose(ctx context.Context, entries ...Entry) (added int, err 
 	return added, nil
 }
 
+// Replace lets an entry point elsewhere, if it points to old, and tells whether it did: one that has been deleted or has
+// changed since stays as it is.
+//
+// Not synced: after a crash the entry may point to old again. Commit before anything is removed that old needs.
+func (x *Index) Replace(ctx context.Context, old Location, e Entry) (done bool, err error) {
+	err = x.write(ctx, "move a block in the index", func(t *txn) error {
+		now, had, err := t.get(e.Key)
+		if err != nil || !had || now != old {
+			return err
+		}
+		done = true
+		return t.set(e.Key, now, had, e.Location)
+	})
+	return done, err
+}
+
 // Delete removes entries; absent keys are no error. It returns how many there were.
 //
 // Not synced: after a crash deleted entries may be back. Commit before anything that they pointed to is deleted.
