@@ -81,10 +81,23 @@ func slowS3(t *testing.T) (endpoint, bucket string) {
 // onS3 makes the tasks' nodes keep their blocks in a slow bucket.
 func onS3(t *testing.T) options {
 	endpoint, bucket := slowS3(t)
-	return options{names: three(), node: func(name string) ([]string, []string) {
-		return []string{"--blockstore", "s3", "--bucket", bucket, "--region", s3test.Region, "--endpoint", endpoint, "--prefix", name},
-			[]string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
-	}}
+	return options{names: three(), node: onStores(endpoint, bucket, func(string) string { return "s3" })}
+}
+
+// onStores says how to initialise nodes with blockstores of the kinds that of names.
+func onStores(endpoint, bucket string, of func(name string) string) func(name string) (args, env []string) {
+	return func(name string) (args, env []string) {
+		args = []string{"--blockstore", of(name)}
+		if of(name) == "s3" {
+			args = append(args, "--bucket", bucket, "--region", s3test.Region, "--endpoint", endpoint, "--prefix", name)
+		}
+		return args, []string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
+	}
+}
+
+// oneOfEach gives the three tasks blockstores of three kinds.
+func oneOfEach(name string) string {
+	return map[string]string{"task-1": "s3", "task-2": "efs", "task-3": "flatfs"}[name]
 }
 
 // tree writes a folder of files with random content and returns its path.

@@ -30,15 +30,7 @@ func TestAFormerClusterIsUpgradedTaskByTask(t *testing.T) {
 	t.Parallel()
 	programs := former(t)
 	server := s3test.Start(t)
-	bucket := server.NewBucket(t)
-	stores := map[string][]string{
-		"task-1": {"--blockstore", "s3", "--bucket", bucket, "--region", s3test.Region, "--endpoint", server.URL, "--prefix", "task-1"},
-		"task-2": {"--blockstore", "efs"},
-		"task-3": {"--blockstore", "flatfs"},
-	}
-	all := tasks(t, options{names: three(), programs: programs, node: func(name string) ([]string, []string) {
-		return stores[name], []string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
-	}})
+	all := tasks(t, options{names: three(), programs: programs, node: onStores(server.URL, server.NewBucket(t), oneOfEach)})
 	for _, k := range all {
 		k.start()
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
 
 // file is a file in UnixFS: a root and its leaves.
@@ -490,13 +491,27 @@ func collecting(t *testing.T, all []*task, every time.Duration) (stop func() int
 }
 
 // TestNothingAcknowledgedIsCollected adds, pins, unpins and restarts while all nodes collect
-// garbage without a break. CLUSTER_TEST_STORM_SECONDS=300 is the long form.
+// garbage without a break: with a blockstore of another kind at each, and with the same at all.
+// CLUSTER_TEST_STORM_SECONDS=300 is the long form.
 func TestNothingAcknowledgedIsCollected(t *testing.T) {
+	server := s3test.Start(t)
+	stores := map[string]func(string) string{"one of each": oneOfEach}
+	if gate.Full() {
+		for _, store := range []string{"s3", "efs", "flatfs"} {
+			stores[store] = func(string) string { return store }
+		}
+	}
+	for name, of := range stores {
+		t.Run(name, func(t *testing.T) { storm(t, onStores(server.URL, server.NewBucket(t), of)) })
+	}
+}
+
+func storm(t *testing.T, node func(string) (args, env []string)) {
 	length := time.Duration(scale(t, "CLUSTER_TEST_STORM_SECONDS", gate.Rounds(10, 30, 300))) * time.Second
 	mib := scale(t, "CLUSTER_TEST_STORM_MIB", 8)
 	seed := time.Now().UnixNano()
 	t.Logf("seed %d", seed)
-	all := tasks(t, options{names: three()})
+	all := tasks(t, options{names: three(), node: node})
 	for _, k := range all {
 		k.start()
 	}
