@@ -22,7 +22,7 @@ ldflags := -s -w -X $(pkg).Version=$(VERSION) -X $(pkg).Commit=$(COMMIT)
 # and a second build of all they import.
 race_packages := ./datastore/... ./node/... ./cmd/local-cluster/...
 # Their tests that run without it: gate.PlainTests, where it says why.
-plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds
+plain_tests := Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds|Histories|NoTwoOwners|LostToAnotherNode
 # `make lint` has vetted what they test. Go remembers results, but does not see that files outside
 # of a module have changed, as binaries are for all modules but this one.
 gotest := go test -vet=off -count=1

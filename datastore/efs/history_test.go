@@ -41,7 +41,7 @@ import (
 // The first seed is random, and is logged.
 // EFS_HISTORIES=n runs n histories; EFS_SEED=n runs that one.
 func TestHistories(t *testing.T) {
-	count, first := gate.Rounds(300, 1000, 8000), gate.Random(t).Uint64()>>1
+	count, first := gate.Histories(t, 300, 1000, 8000), gate.Random(t).Uint64()>>1
 	if s := os.Getenv("EFS_HISTORIES"); s != "" {
 		n, err := strconv.Atoi(s)
 		require.NoError(t, err)

@@ -208,7 +208,7 @@ func TestNoTwoOwnersAcknowledge(t *testing.T) {
 		return violation, acks
 	}
 	total := 0
-	for i := range uint64(gate.Rounds(30, 300, 10_000)) {
+	for i := range uint64(gate.Histories(t, 30, 300, 10_000)) {
 		violation, acks := run(seed+i, nil)
 		require.Empty(t, violation, "seed %d", seed+i)
 		total += acks
@@ -450,7 +450,7 @@ func prefixHistory(t *testing.T, seed uint64, change func(*fence)) (lost string)
 // are restored, and deletions that arrive late.
 func TestNothingPinnedIsLostToAnotherNode(t *testing.T) {
 	seed := gate.Random(t).Uint64()
-	for i := range uint64(gate.Rounds(20, 300, 10_000)) {
+	for i := range uint64(gate.Histories(t, 20, 300, 10_000)) {
 		lost := prefixHistory(t, seed+i, nil)
 		require.Empty(t, lost, "seed %d", seed+i)
 	}

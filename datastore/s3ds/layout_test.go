@@ -255,7 +255,7 @@ func TestOpenIn(t *testing.T) {
 }
 
 func TestConformanceOfObjectsBesidePacks(t *testing.T) {
-	gate.NotQuick(t, "thousands of queries")
+	gate.Plain(t, "thousands of queries")
 	t.Parallel()
 	for _, f := range dstest.BasicSubtests {
 		t.Run(funcName(f), func(t *testing.T) { f(t, newSite(mem.New()).in(LayoutObjects).open(t)) })

@@ -111,7 +111,7 @@ func requireAll(t testing.TB, d ds.Datastore, puts []put) {
 }
 
 func TestPackedConformance(t *testing.T) {
-	gate.NotQuick(t, "thousands of queries")
+	gate.Plain(t, "thousands of queries")
 	t.Parallel()
 	for name, root := range map[string]string{"without root": "", "with root": "some/root"} {
 		t.Run(name, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestPackedConformance(t *testing.T) {
 
 // TestPackedConformanceOnServer leaves out what TestConformanceOnServer leaves out, for the same reasons.
 func TestPackedConformanceOnServer(t *testing.T) {
-	gate.Plain(t, "thousands of requests")
+	gate.Long(t, "packs have the same requests in memory, and TestConformanceOnServer the same server")
 	server := s3test.Start(t)
 	fresh := func(t *testing.T) ds.Batching {
 		c := config(server.URL, server.NewBucket(t))

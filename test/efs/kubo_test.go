@@ -153,6 +153,9 @@ func TestBothWaysUnderKubo(t *testing.T) {
 	trees := map[string]string{}
 	for round, typ := range []string{flatfsType, efsType, flatfsType, efsType, flatfsType} {
 		r.blockstore(typ)
+		if round > 1 { // stock flatfs is at ease with the lock of ours
+			require.FileExists(t, filepath.Join(r.path, "blocks", "efs.lock"))
+		}
 		require.Contains(t, r.ipfs("repo", "verify"), "verify complete")
 		for cid, dir := range trees {
 			r.requireTree(cid, dir)

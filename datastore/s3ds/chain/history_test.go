@@ -7,8 +7,6 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/delayed"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 )
 
 // unruly is the way of one process to the bucket: requests are slow, refused, or lose their answers; now and then it pauses before or after one, for up to
@@ -142,27 +141,17 @@ type done struct {
 // TestHistories: three processes that start, append, confirm, snapshot, trim, die and go over to each other, for days, on a bucket that does whatever a
 // bucket may do, with clocks that jump. Afterwards the chain explains everything that was acknowledged.
 func TestHistories(t *testing.T) {
-	histories := 300
-	if v := os.Getenv("CHAIN_HISTORIES"); v != "" {
-		n, err := strconv.Atoi(v)
-		require.NoError(t, err)
-		histories = n
-	}
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("CHAIN_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		require.NoError(t, err)
-		seed, histories = n, 1
-	}
+	histories := gate.Histories(t, 60, 300, 3000)
+	seed := gate.Random(t).Uint64()
 	acks, takeovers := 0, 0
 	for i := range uint64(histories) {
 		synctest.Test(t, func(t *testing.T) {
 			a, n := oneHistory(t, seed+i)
 			acks, takeovers = acks+a, takeovers+n
 		})
-		require.False(t, t.Failed(), "CHAIN_SEED=%d", seed+i)
+		require.False(t, t.Failed(), "history %d", i)
 	}
-	t.Logf("%d histories from seed %d: %d acknowledged, %d takeovers", histories, seed, acks, takeovers)
+	t.Logf("%d histories: %d acknowledged, %d takeovers", histories, acks, takeovers)
 	require.Positive(t, acks)
 	require.Greater(t, takeovers, histories)
 }

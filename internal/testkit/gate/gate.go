@@ -77,7 +77,7 @@ func Rounds(quick, change, full int) int {
 // PlainTests matches the tests that run without the race detector: go-datastore's suite, of which
 // the largest part is not registered with it, and what compares much data and shares none of it
 // between goroutines. `make test` runs them in a stage of their own; a test holds the Makefile to it.
-const PlainTests = "Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds"
+const PlainTests = "Conformance|RequestsOf|FlippedBits|EveryErrorInEveryOperation|TestCat|MemoryOf64Adds|Histories|NoTwoOwners|LostToAnotherNode"
 
 var plainTests = regexp.MustCompile(PlainTests)
 
@@ -92,6 +92,19 @@ func Plain(t testing.TB, why string) {
 	if race {
 		t.Skipf("SKIPPED, runs without the race detector (make test-conformance): %s", why)
 	}
+}
+
+// Histories is Rounds for random histories: the race detector, which makes them several times
+// slower, sees a fifth of those of a change, and the stage without it runs them all.
+func Histories(t testing.TB, quick, change, full int) int {
+	t.Helper()
+	if !plainTests.MatchString(t.Name()) {
+		t.Fatalf("%s would run a fifth of its histories: its name is not in gate.PlainTests", t.Name())
+	}
+	if race {
+		change = max(quick, change/5)
+	}
+	return Rounds(quick, change, full)
 }
 
 // Random returns a source that differs from run to run, and logs its seed. TEST_SEED=n repeats a run.
@@ -109,7 +122,7 @@ func Random(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// Checks makes pgregory.net/rapid try as many histories as [Rounds] says, until the test ends. A
+// Checks makes pgregory.net/rapid try as many histories as [Histories] says, until the test ends. A
 // number given with -rapid.checks counts instead.
 func Checks(t testing.TB, quick, change, full int) {
 	t.Helper()
@@ -129,7 +142,7 @@ func Checks(t testing.TB, quick, change, full int) {
 			t.Fatal(err)
 		}
 	}
-	set(strconv.Itoa(Rounds(quick, change, full)))
+	set(strconv.Itoa(Histories(t, quick, change, full)))
 	t.Cleanup(func() { set(before) })
 }
 

@@ -24,7 +24,10 @@ func stages(t *testing.T) (dir string, command func(args ...string) *exec.Cmd) {
 	script, err := os.ReadFile("../../../.ci/stages")
 	require.NoError(t, err)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, ".ci"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, ".ci", "stages"), script, 0o700))
+	syscall.ForkLock.RLock() // a child of another test would keep it open for writing, and nobody could start it
+	err = os.WriteFile(filepath.Join(dir, ".ci", "stages"), script, 0o700)
+	syscall.ForkLock.RUnlock()
+	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "Makefile"), []byte(`
 run:
 	@exec .ci/stages fine hang
