@@ -44,7 +44,7 @@ require (
 	go.uber.org/fx v1.24.0 // indirect
 	go.uber.org/zap v1.28.0
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d // indirect
-	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/sync v0.23.0
 	golang.org/x/sys v0.48.0 // indirect
 	google.golang.org/protobuf v1.36.11
 	pgregory.net/rapid v1.3.0

@@ -20,6 +20,7 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/ask"
 	"github.com/ipfs-aws/ipfs-aws/cluster/door/gate"
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/service"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 
@@ -87,7 +88,7 @@ func openREST(ctx context.Context, cfg *rest.Config, asked ask.Cluster, adds add
 }
 
 // openPinning starts the pinning service API, and the gate in front of it.
-func openPinning(ctx context.Context, cfg *pinsvcapi.Config) (api ipfscluster.API, g *gate.Gate, err error) {
+func openPinning(ctx context.Context, cfg *pinsvcapi.Config, pins service.Pins) (api ipfscluster.API, g *gate.Gate, err error) {
 	listeners, err := listenAll("pinning service API", cfg.HTTPListenAddr)
 	if err != nil {
 		return nil, nil, err
@@ -99,11 +100,11 @@ func openPinning(ctx context.Context, cfg *pinsvcapi.Config) (api ipfscluster.AP
 	}()
 	behind := *cfg
 	behind.Config = behindGate(cfg.Config)
-	pinning, err := pinsvcapi.NewAPI(ctx, &behind)
+	pinning, err := service.New(ctx, &behind, pins)
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err = openGate(cfg.Config, listeners, pinning.API, gate.Options{})
+	g, err = openGate(cfg.Config, listeners, pinning, gate.Options{})
 	return pinning, g, err
 }
 
