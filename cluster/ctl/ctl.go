@@ -135,6 +135,12 @@ func (s *session) open(cmd *cobra.Command) error {
 	if s.basicAuth != "" {
 		cfg.Username, cfg.Password, _ = strings.Cut(s.basicAuth, ":")
 	}
+	if !client.IsPeerAddress(cfg.APIAddr) { // not libp2p
+		if cfg.APIAddr, err = relay(cfg.APIAddr, cfg.SSL, cfg.NoVerifyCert); err != nil {
+			return err
+		}
+		cfg.SSL = false
+	}
 	s.Client, err = client.NewDefaultClient(cfg)
 	if err != nil {
 		return fmt.Errorf("reach the cluster's API: %w", err)

@@ -6,6 +6,9 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -129,4 +132,29 @@ func TestAnAddThatFailsLateBreaksOff(t *testing.T) {
 	require.NotEmpty(t, last.Error)
 	require.Empty(t, last.Cid)
 	t.Logf("%s; then %s", last.Error, broken)
+}
+
+// TestCtlSaysWhyAStreamBrokeOff: the program shows the line that the two tests above read. The API is one that
+// fails at will.
+func TestCtlSaysWhyAStreamBrokeOff(t *testing.T) {
+	t.Parallel()
+	const why = "no destination is left"
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"cid":"bafkqaaa","name":"first"}`+"\n")
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": why, "code": http.StatusInternalServerError})
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer api.Close()
+	file := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+	for _, args := range [][]string{{"add", file}, {"add", "-Q", file}, {"add", "--no-stream", file}, {"status"}, {"pin", "ls"}, {"recover"}, {"peers", "ls"}} {
+		out, errOut, code := run(t, []string{"HOME=/nonexistent"}, "cluster-aws", append([]string{"ctl", "--host", multiaddress(api.URL), "--basic-auth", "u:p"}, args...)...)
+		require.Equal(t, 2, code, "%v: %s", args, errOut)
+		require.Contains(t, errOut, why, args)
+		require.NotContains(t, errOut, "EOF", args)
+		require.NotContains(t, out, why, args)
+	}
 }

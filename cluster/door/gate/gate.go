@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -91,6 +92,9 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 			if r.Close {
 				r.Header.Set("Connection", "close")
 			}
+			if _, may := r.Trailer[streamError]; may {
+				r.Body = &breakOff{ReadCloser: r.Body, trailer: r.Trailer}
+			}
 			return nil
 		},
 		FlushInterval: -1, // at once: an add reports file by file
@@ -116,6 +120,50 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 		})
 	}
 	return g
+}
+
+// streamError is the trailer in which ipfs-cluster's streams say that they are not whole.
+//
+// upstream: stream-error
+const streamError = "X-Stream-Error"
+
+// breakOff is a stream of JSON objects. If its trailer says that it is not whole, it ends with a line that is
+// the error and breaks off, because clients and proxies that show no trailers take it for a whole one.
+type breakOff struct {
+	io.ReadCloser
+	trailer http.Header // complete when the body has ended
+	line    []byte
+	err     error
+}
+
+// Read implements io.Reader.
+func (b *breakOff) Read(p []byte) (int, error) {
+	if b.err == nil {
+		n, err := b.ReadCloser.Read(p)
+		why := strings.Trim(strings.Join(b.trailer.Values(streamError), "; "), "; ")
+		if !errors.Is(err, io.EOF) || why == "" {
+			return n, err
+		}
+		b.err = fmt.Errorf("a stream was broken off: %s", why)
+		line, err := json.Marshal(failedLate{why, http.StatusInternalServerError})
+		if err != nil {
+			return n, err
+		}
+		b.line = append(line, '\n')
+		return n, nil
+	}
+	n := copy(p, b.line)
+	b.line = b.line[n:]
+	if n > 0 {
+		return n, nil
+	}
+	return 0, b.err
+}
+
+// failedLate is the last line of a stream that is not whole.
+type failedLate struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"`
 }
 
 // ServeHTTP passes one request on, or refuses it while draining.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func TestRequestsPassUntouched(t *testing.T) {
 // the request before it reads the next one, and ends with a trailer.
 func conversation(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
-	w.Header().Set("Trailer", "X-Stream-Error")
+	w.Header().Set("Trailer", "X-Cluster-Missing")
 	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()
 	_ = http.NewResponseController(w).EnableFullDuplex()
@@ -68,7 +69,7 @@ func conversation(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "got "+lines.Text()+"\n")
 		w.(http.Flusher).Flush()
 	}
-	w.Header().Set("X-Stream-Error", "failed late")
+	w.Header().Set("X-Cluster-Missing", "failed late")
 }
 
 type talk struct {
@@ -101,7 +102,7 @@ func (c *talk) end() {
 	require.NoError(c.t, c.in.Close())
 	_, err := c.out.ReadByte()
 	require.ErrorIs(c.t, err, io.EOF)
-	require.Equal(c.t, "failed late", c.res.Trailer.Get("X-Stream-Error"))
+	require.Equal(c.t, "failed late", c.res.Trailer.Get("X-Cluster-Missing"))
 }
 
 func TestBothDirectionsAtOnceAndTrailers(t *testing.T) {
@@ -111,6 +112,31 @@ func TestBothDirectionsAtOnceAndTrailers(t *testing.T) {
 		c.say(strings.Repeat("x", 10_000))
 	}
 	c.end()
+}
+
+// TestAStreamThatIsNotWholeBreaksOff: some proxies, CloudFront among them, pass no trailers on.
+func TestAStreamThatIsNotWholeBreaksOff(t *testing.T) {
+	_, u := open(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Stream-Error")
+		_, _ = io.WriteString(w, "{}\n")
+		w.(http.Flusher).Flush()
+		w.Header().Set("X-Stream-Error", "")
+		w.Header().Add("X-Stream-Error", r.URL.Query().Get("fail"))
+	})
+	for fail, want := range map[string]string{
+		"": "{}\n", "late": "{}\n" + `{"error":"late","code":500}` + "\n", `a "b"`: "{}\n" + `{"error":"a \"b\"","code":500}` + "\n",
+	} {
+		res, err := http.Get(u + "/pins?fail=" + url.QueryEscape(fail))
+		require.NoError(t, err)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, want, string(body))
+		if fail == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		}
+	}
 }
 
 func TestDrainFinishesWhatIsInFlightAndRefusesTheRest(t *testing.T) {
