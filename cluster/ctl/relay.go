@@ -80,7 +80,7 @@ func (l *lines) Read(p []byte) (int, error) {
 			Error string `json:"error"`
 			Code  int    `json:"code"`
 		}
-		if !bytes.HasPrefix(l.rest, []byte(`{"error":`)) || json.Unmarshal(l.rest, &said) != nil || said.Code == 0 {
+		if !bytes.Contains(l.rest, []byte(`"error":`)) || json.Unmarshal(l.rest, &said) != nil || said.Error == "" || said.Code == 0 {
 			continue
 		}
 		if l.res.Trailer == nil {
