@@ -120,13 +120,13 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	for _, other := range s.Peers {
 		asked.Peers = append(asked.Peers, other.ID)
 	}
-	apis, front, err := openREST(ctx, c.REST, asked, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
+	apis, front, err := openREST(ctx, c.REST, c.Cluster.Secret, asked, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}
 	p.gates = append(p.gates, front)
 	if c.Pinning != nil {
-		pinning, front, err := openPinning(ctx, c.Pinning, requested{grouped, inner, others})
+		pinning, front, err := openPinning(ctx, c.Pinning, c.Cluster.Secret, requested{grouped, inner, others})
 		if err != nil {
 			return fmt.Errorf("start the pinning service API (CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS): %w", err)
 		}

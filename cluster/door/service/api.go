@@ -24,6 +24,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/requests"
+	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 )
 
 var logger = logging.Logger("cluster-aws")
@@ -56,6 +57,8 @@ type service struct {
 }
 
 // New returns the API, with the listener, credentials and headers of cfg.
+//
+// upstream: rpc-methods
 func New(ctx context.Context, cfg *pinsvcapi.Config, pins Pins) (*common.API, error) {
 	s := &service{pins: pins}
 	s.index.pins = pins
@@ -69,7 +72,6 @@ func New(ctx context.Context, cfg *pinsvcapi.Config, pins Pins) (*common.API, er
 			{Name: "Get", Method: http.MethodGet, Pattern: one, HandlerFunc: s.serve(s.get)},
 			{Name: "Replace", Method: http.MethodPost, Pattern: one, HandlerFunc: s.serve(s.replace)},
 			{Name: "Remove", Method: http.MethodDelete, Pattern: one, HandlerFunc: s.serve(s.remove)},
-			{Name: "Token", Method: http.MethodPost, Pattern: "/token", HandlerFunc: s.api.GenerateTokenHandler},
 			{Name: "Health", Method: http.MethodGet, Pattern: "/health", HandlerFunc: s.api.HealthHandler},
 		}
 	})
@@ -96,8 +98,15 @@ type failure struct {
 	} `json:"error"`
 }
 
+// Failure is the body of an error, as the specification has it.
+func Failure(status int, message string) any {
+	var f failure
+	f.Error.Reason, f.Error.Details = cmp.Or(reasons[status], "INTERNAL_SERVER_ERROR"), message
+	return f
+}
+
 var reasons = map[int]string{
-	http.StatusBadRequest: "BAD_REQUEST", http.StatusNotFound: "NOT_FOUND", http.StatusServiceUnavailable: "UNAVAILABLE",
+	http.StatusBadRequest: "BAD_REQUEST", http.StatusUnauthorized: "UNAUTHORIZED", http.StatusNotFound: "NOT_FOUND", http.StatusServiceUnavailable: "UNAVAILABLE",
 }
 
 // serve answers with what a handler returns: nil is no body.
@@ -117,10 +126,7 @@ func (s *service) serve(handle func(*http.Request) (any, error)) http.HandlerFun
 			if status >= http.StatusInternalServerError {
 				logger.Warnf("pinning service: %s %s: %s", r.Method, r.URL.Path, err)
 			}
-			var f failure
-			f.Error.Reason = cmp.Or(reasons[status], "INTERNAL_SERVER_ERROR")
-			f.Error.Details = strings.ReplaceAll(err.Error(), "\n", "; ")
-			v = f
+			v = Failure(status, strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		s.api.SetHeaders(w)
 		w.WriteHeader(status)
@@ -147,11 +153,11 @@ type pinShown struct {
 	Meta    map[string]string `json:"meta,omitempty"`
 }
 
-func (s *service) show(ctx context.Context, c api.Cid, r requests.Request, at int64, where placement, st state) pinStatus {
+func show(c api.Cid, r requests.Request, at int64, st state, delegates []string) pinStatus {
 	out := pinStatus{
 		RequestID: r.ID, Status: st.status, Created: time.Unix(0, at).UTC(),
 		Pin:       pinShown{Cid: c.String(), Name: r.Name, Origins: r.Origins, Meta: r.Meta},
-		Delegates: s.nodes.of(ctx, where.peers),
+		Delegates: delegates,
 	}
 	if st.details != "" {
 		out.Info = map[string]string{"status_details": st.details}
@@ -209,7 +215,7 @@ func (s *service) get(r *http.Request) (any, error) {
 	if !ok {
 		return nil, notFound(id)
 	}
-	return s.show(r.Context(), p.Cid, one, one.At, placed(p), st), nil
+	return show(p.Cid, one, one.At, st, s.nodes.of(r.Context(), placed(p).peers)), nil
 }
 
 func (s *service) add(r *http.Request) (any, error) {
@@ -234,11 +240,13 @@ func body(r *http.Request) (api.Cid, requests.Request, error) {
 
 // pin writes a request, with its pin if there is none.
 func (s *service) pin(ctx context.Context, c api.Cid, asked requests.Request) (any, error) {
+	before := false // the CID was pinned
 	for range tries {
 		was, _, found, err := s.read(ctx, c)
 		if err != nil {
 			return nil, err
 		}
+		before = before || found
 		opts := api.PinOptions{Name: asked.Name, Origins: asked.Origins, Mode: api.PinModeRecursive}
 		if found {
 			opts.ReplicationFactorMin, opts.ReplicationFactorMax = was.ReplicationFactorMin, was.ReplicationFactorMax
@@ -249,7 +257,7 @@ func (s *service) pin(ctx context.Context, c api.Cid, asked requests.Request) (a
 		}
 		var p api.Pin
 		if err := s.rpc.CallContext(ctx, "", "Cluster", "Pin", api.PinWithOpts(c, opts), &p); err != nil {
-			if tooFewPeers(err) {
+			if spread.TooFewPeers(err.Error()) {
 				err = refusal{http.StatusServiceUnavailable, err}
 			}
 			return nil, err
@@ -263,20 +271,15 @@ func (s *service) pin(ctx context.Context, c api.Cid, asked requests.Request) (a
 		if !found || !slices.ContainsFunc(all, func(one requests.Request) bool { return one.ID == asked.ID }) {
 			continue
 		}
-		st, ok, err := s.statuses.exact(ctx, c, placed(p))
-		if err != nil || !ok {
-			st = state{status: queued} // it was written
+		st := state{status: queued}
+		if before { // the nodes may have it
+			if now, ok, err := s.statuses.exact(ctx, c, placed(p)); ok && err == nil {
+				st = now
+			}
 		}
-		return s.show(ctx, c, asked, asked.At, placed(p), st), nil
+		return show(c, asked, asked.At, st, s.nodes.of(ctx, placed(p).peers)), nil
 	}
 	return nil, refusal{http.StatusServiceUnavailable, fmt.Errorf("%s is being pinned and unpinned by others at this moment: try again", c)}
-}
-
-// tooFewPeers recognises the error of an allocation.
-//
-// upstream: too-few-peers
-func tooFewPeers(err error) bool {
-	return strings.HasPrefix(err.Error(), "not enough peers to allocate CID")
 }
 
 func (s *service) replace(r *http.Request) (any, error) {
@@ -349,6 +352,7 @@ func (s *service) list(r *http.Request) (any, error) {
 		return nil, err
 	}
 	out := results{Results: []pinStatus{}}
+	delegates := map[string][]string{} // the same few, again and again
 	for i, e := range entries {
 		if !slices.Contains(q.status, states[i].status) {
 			continue
@@ -362,7 +366,11 @@ func (s *service) list(r *http.Request) (any, error) {
 			if n < 0 {
 				continue // removed a moment ago
 			}
-			out.Results = append(out.Results, s.show(ctx, e.cid, all[n], e.at, e.of, states[i]))
+			key := fmt.Sprint(e.of.peers)
+			if delegates[key] == nil {
+				delegates[key] = s.nodes.of(ctx, e.of.peers)
+			}
+			out.Results = append(out.Results, show(e.cid, all[n], e.at, states[i], delegates[key]))
 		}
 		out.Count++
 	}

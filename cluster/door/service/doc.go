@@ -17,9 +17,9 @@
 //     may go to another peer.
 //   - A pin is "pinned" if as many nodes have it as its replication minimum says, one if every
 //     peer keeps it. A peer that does not answer has nothing.
-//   - A mistake of the client is 400, 404 or 409 and a sentence; 5xx is the cluster's.
+//   - A mistake of the client is 400 or 404 and a sentence; 5xx is the cluster's.
 //
-// A list reads the whole pinset once, and keeps an index of some 100 bytes a request in memory for
+// A list reads the whole pinset once, and keeps an index of some 200 bytes a request in memory for
 // as long as the pinset does not change and pages are asked for. Its status comes from what the peers
 // say is not pinned, which is little.
 package service

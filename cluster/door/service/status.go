@@ -142,27 +142,38 @@ func (s *statuses) gather(ctx context.Context, peers []peer.ID, filter api.Track
 }
 
 // of returns the state of a pin, and whether that rests on the silence of peers that may not know of it yet.
-func (a account) of(c api.Cid, where placement, young bool) (state, bool) {
+func (a account) of(c api.Cid, where placement, young bool) (st state, unsure bool) {
 	peers := where.peers
 	if peers == nil {
 		peers = a.members
 	}
-	says := map[peer.ID]peerState{}
-	unsure := young
+	have, sure := 0, 0
 	for _, p := range peers {
 		said, answers := a.peers[p]
-		st, open := said[c]
+		if _, open := said[c]; open || !answers {
+			continue
+		}
+		have++
+		if !young || p == a.self {
+			sure++
+		}
+	}
+	if have >= where.need {
+		return state{status: pinned}, sure < where.need
+	}
+	says := map[peer.ID]peerState{}
+	for _, p := range peers {
+		said, answers := a.peers[p]
+		one, open := said[c]
 		switch {
 		case !answers:
-			st = peerState{api.TrackerStatusClusterError, "it does not answer"}
+			one = peerState{api.TrackerStatusClusterError, "it does not answer"}
 		case !open:
-			st.status = api.TrackerStatusPinned
-			unsure = unsure && p != a.self
+			one.status = api.TrackerStatusPinned
 		}
-		says[p] = st
+		says[p] = one
 	}
-	s := sum(says, where.need)
-	return s, unsure && s.status == pinned
+	return sum(says, where.need), false
 }
 
 // sum makes one state of what peers say.
