@@ -15,13 +15,17 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/add"
 )
 
 // relay puts a relay of this process between ipfs-cluster's client and the API, for as long as the
 // process lives, and returns its address. The API's streams end with a line {"error":…} and a broken
 // connection when something fails late; the client knows the trailer X-Stream-Error only, and would say
 // "unexpected EOF". The relay makes one of the other. It passes credentials on and has none.
-func relay(api ma.Multiaddr, secure, insecure bool) (ma.Multiaddr, error) {
+//
+// The client does not know either who is missing from an add; missing is told, before the answer ends.
+func relay(api ma.Multiaddr, secure, insecure bool, missing func([]add.Missing)) (ma.Multiaddr, error) {
 	_, host, err := manet.DialArgs(api)
 	if err != nil {
 		return nil, fmt.Errorf("read the API's address %s: %w", api, err)
@@ -44,7 +48,7 @@ func relay(api ma.Multiaddr, secure, insecure bool) (ma.Multiaddr, error) {
 		ErrorLog:      quiet,
 		ModifyResponse: func(r *http.Response) error {
 			if r.StatusCode < http.StatusBadRequest {
-				r.Body = &lines{res: r, Closer: r.Body, in: bufio.NewReader(r.Body)}
+				r.Body = &lines{res: r, Closer: r.Body, in: bufio.NewReader(r.Body), missing: missing}
 			}
 			return nil
 		},
@@ -68,6 +72,25 @@ type lines struct {
 	in   *bufio.Reader
 	rest []byte
 	err  error
+	// missing is told of the line that has a field of this name.
+	missing func([]add.Missing)
+}
+
+// report looks for who is missing: in the last object of a stream, or of an array.
+func (l *lines) report() {
+	if !bytes.Contains(l.rest, []byte(`"missing":`)) {
+		return
+	}
+	text := l.rest
+	if !bytes.HasPrefix(text, []byte("[")) {
+		text = fmt.Appendf(nil, "[%s]", bytes.TrimSpace(text))
+	}
+	var objects []struct {
+		Missing []add.Missing `json:"missing"`
+	}
+	if json.Unmarshal(text, &objects) == nil && len(objects) > 0 {
+		l.missing(objects[len(objects)-1].Missing)
+	}
 }
 
 func (l *lines) Read(p []byte) (int, error) {
@@ -76,6 +99,7 @@ func (l *lines) Read(p []byte) (int, error) {
 			return 0, l.err
 		}
 		l.rest, l.err = l.in.ReadBytes('\n')
+		l.report()
 		var said struct {
 			Error string `json:"error"`
 			Code  int    `json:"code"`

@@ -252,6 +252,11 @@ func TestAnAddSaysWhoDoesNotHoldIt(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 6, n)
 	}
+	for _, more := range []string{"--no-stream=false", "--no-stream"} {
+		_, errOut, code := run(t, all[0].sidecar.env, "cluster-aws", "ctl", "add", more, "-r", tree(t, 2, 1000, 2000, 4))
+		require.Zero(t, code, errOut)
+		require.Contains(t, errOut, "task-2 does not hold it yet")
+	}
 	all[1].node.start()
 	awaitKept(t, all, map[string]bool{last.Cid: true}) // it fetches what it missed
 	n, err := all[1].localBlocks(last.Cid)
