@@ -43,7 +43,7 @@ func behindGate(c common.Config) common.Config {
 		}
 		c.BasicAuthCredentials = inner
 	}
-	c.HTTPLogFile, c.RequestLogger, c.Logger = "", silent, silent
+	c.HTTPLogFile, c.RequestLogger, c.Logger = "", silent(), silent()
 
 	c.HTTPListenAddr = []ma.Multiaddr{ma.StringCast(loopback)}
 	c.TLS, c.PathSSLCertFile, c.PathSSLKeyFile = nil, "", ""
@@ -79,12 +79,13 @@ func guard(c common.Config, secret []byte, scope string) *pass.Guard {
 	return pass.New(c.BasicAuthCredentials, secret, scope)
 }
 
-// silent is a logger that says nothing.
-var silent = func() *logging.ZapEventLogger {
-	l := logging.Logger("cluster-aws-silent")
-	_ = logging.SetLogLevel("cluster-aws-silent", "fatal") // it exists
+// silent is a logger that says nothing. Its level is set when it is used, after that of all others was.
+func silent() *logging.ZapEventLogger {
+	const name = "cluster-aws-silent"
+	l := logging.Logger(name)
+	_ = logging.SetLogLevel(name, "fatal") // it exists
 	return l
-}()
+}
 
 // openREST starts the REST API's components, ipfs-cluster's and our own for
 // adds, and the gate in front of them.

@@ -80,7 +80,7 @@ func (k *task) remoteList(query string) remotePins {
 
 const anyStatus = "status=queued,pinning,pinned,failed"
 
-// pages reads a whole list by "before", as the specification has it.
+// pages reads a whole list by "before", as the specification has it, with the times that JavaScript can send.
 func (k *task) pages(query string, limit int) (all []remotePin, asked int) {
 	k.t.Helper()
 	query += "&limit=" + strconv.Itoa(limit)
@@ -94,7 +94,7 @@ func (k *task) pages(query string, limit int) (all []remotePin, asked int) {
 			return all, asked
 		}
 		require.Len(k.t, page.Results, limit)
-		before = "&before=" + url.QueryEscape(page.Results[limit-1].Created.Format(time.RFC3339Nano))
+		before = "&before=" + url.QueryEscape(page.Results[limit-1].Created.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
 }
 
@@ -195,10 +195,11 @@ func TestPinningService(t *testing.T) {
 		}
 		for sent, says := range map[string]string{
 			``: "JSON object", `[]`: "JSON object", `{}`: "cid is missing", `{"name":"x"}`: "cid is missing", `{"cid":"bogus"}`: "not a CID",
-			`{"cid":"` + cids[n] + `","name":"` + strings.Repeat("x", 256) + `"}`:       "longer",
-			`{"cid":"` + cids[n] + `","origins":["bogus"]}`:                             "not a multiaddress",
-			`{"cid":"` + cids[n] + `","meta":{"a":1}}`:                                  "JSON object",
-			`{"cid":"` + cids[n] + `","meta":{"cluster-aws-requests":"[]"},"name":"x"}`: "use another one",
+			`{"cid":"` + cids[n] + `","name":"` + strings.Repeat("x", 256) + `"}`:          "longer",
+			`{"cid":"` + cids[n] + `","meta":{"a":"` + strings.Repeat("x", 40_000) + `"}}`: "32768 bytes at most",
+			`{"cid":"` + cids[n] + `","origins":["bogus"]}`:                                "not a multiaddress",
+			`{"cid":"` + cids[n] + `","meta":{"a":1}}`:                                     "JSON object",
+			`{"cid":"` + cids[n] + `","meta":{"cluster-aws-requests":"[]"},"name":"x"}`:    "use another one",
 		} {
 			code, body := k.remote(http.MethodPost, "/pins", sent)
 			require.Equal(t, http.StatusBadRequest, code, "%s: %s", sent, body)
@@ -282,6 +283,23 @@ func TestPinningService(t *testing.T) {
 		left := k.remoteList(anyStatus + "&cid=" + cids[0])
 		require.Equal(t, 1, left.Count)
 		require.Equal(t, "rest", left.Results[0].Pin.Name)
+	})
+
+	t.Run("too many requests for one CID", func(t *testing.T) {
+		code, body := http.StatusAccepted, []byte(nil)
+		made := 0
+		for code == http.StatusAccepted {
+			code, body = all[made%2].remote(http.MethodPost, "/pins", map[string]any{"cid": cids[n], "meta": map[string]string{"a": strings.Repeat("x", 30_000)}})
+			made++
+		}
+		require.Equal(t, http.StatusBadRequest, code, string(body))
+		require.Contains(t, string(body), "too many requests")
+		listed := k.remoteList(anyStatus + "&cid=" + cids[n])
+		require.Equal(t, made-1, listed.Count)
+		for _, one := range listed.Results {
+			code, _ := k.remote(http.MethodDelete, "/pins/"+one.RequestID, nil)
+			require.Equal(t, http.StatusAccepted, code)
+		}
 	})
 
 	t.Run("what is not found", func(t *testing.T) {

@@ -29,8 +29,14 @@ import (
 
 var logger = logging.Logger("cluster-aws")
 
-// maxBody bounds what a client sends, in bytes: 20 origins, and metadata.
-const maxBody = 1 << 20
+const (
+	// maxBody bounds what a client sends, in bytes: 20 origins, and metadata.
+	maxBody = 32 << 10
+
+	// maxRequests bounds the requests for one CID, in bytes of its record: a thousand short ones. A change of
+	// the pinset may be 1 MiB.
+	maxRequests = 256 << 10
+)
 
 // tries is how often a request is written that another peer's, for the same CID and at the same
 // moment, has taken the place of.
@@ -155,7 +161,7 @@ type pinShown struct {
 
 func show(c api.Cid, r requests.Request, at int64, st state, delegates []string) pinStatus {
 	out := pinStatus{
-		RequestID: r.ID, Status: st.status, Created: time.Unix(0, at).UTC(),
+		RequestID: r.ID, Status: st.status, Created: time.UnixMilli(at).UTC(),
 		Pin:       pinShown{Cid: c.String(), Name: r.Name, Origins: r.Origins, Meta: r.Meta},
 		Delegates: delegates,
 	}
@@ -229,7 +235,7 @@ func (s *service) add(r *http.Request) (any, error) {
 func body(r *http.Request) (api.Cid, requests.Request, error) {
 	var sent pin
 	if err := json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&sent); err != nil {
-		return api.CidUndef, requests.Request{}, badRequest(fmt.Errorf("read the pin, a JSON object: %w", err))
+		return api.CidUndef, requests.Request{}, badRequest(fmt.Errorf("read the pin, a JSON object of %d bytes at most: %w", maxBody, err))
 	}
 	c, asked, err := sent.request()
 	if err != nil {
@@ -254,6 +260,9 @@ func (s *service) pin(ctx context.Context, c api.Cid, asked requests.Request) (a
 		}
 		if opts.Metadata, err = requests.Set(asked.Meta, []requests.Request{asked}); err != nil {
 			return nil, err
+		}
+		if len(was.Metadata[requests.Key])+len(opts.Metadata[requests.Key]) > maxRequests {
+			return nil, badRequest(fmt.Errorf("%s has too many requests: remove some, or replace one", c))
 		}
 		var p api.Pin
 		if err := s.rpc.CallContext(ctx, "", "Cluster", "Pin", api.PinWithOpts(c, opts), &p); err != nil {

@@ -11,8 +11,9 @@
 //
 // # Invariants
 //
-//   - Every request has a time of its own, to the nanosecond, which never changes. So a list by "before" or
-//     "after" has each request exactly once, whatever the size of its pages.
+//   - Every request has a time of its own, to the millisecond, which is what clients in JavaScript can send
+//     back. So a list by "before" or "after" has each request exactly once, whatever the size of its pages. The
+//     time is the same in every list, unless one that came in the same millisecond is removed.
 //   - A request is answered when its pin is in the pinset of the peers that answer, so the next question
 //     may go to another peer.
 //   - A pin is "pinned" if as many nodes have it as its replication minimum says, one if every

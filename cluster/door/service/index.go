@@ -22,7 +22,7 @@ const idle = time.Minute
 
 // entry is one request, as far as a list needs it to choose.
 type entry struct {
-	at  int64
+	at  int64 // milliseconds since 1970, no two the same
 	cid api.Cid
 	id  string    // of the request
 	of  placement // of the pin
@@ -121,7 +121,8 @@ func appendRequests(to []entry, p api.Pin, where placement) ([]entry, error) {
 	return to, nil
 }
 
-// order sorts requests, the newest first. Two that came in the same nanosecond get two of them.
+// order sorts requests, the newest first. Those that came in the same millisecond get the next ones that are
+// free, because clients find the next page by a time.
 func order(entries []entry) {
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id)) })
 	for i := 1; i < len(entries); i++ {

@@ -132,7 +132,8 @@ func (q query) fits(r requests.Request) bool {
 
 // within reports whether a request is from the time that is asked for.
 func (q query) within(at int64) bool {
-	return (q.before.IsZero() || at < q.before.UnixNano()) && (q.after.IsZero() || at > q.after.UnixNano())
+	t := time.UnixMilli(at)
+	return (q.before.IsZero() || t.Before(q.before)) && (q.after.IsZero() || t.After(q.after))
 }
 
 // pin is what a client sends.

@@ -235,7 +235,7 @@ func (s *statuses) each(ctx context.Context, entries []entry) ([]state, error) {
 		return nil, err
 	}
 	out := make([]state, len(entries))
-	young := time.Now().Add(-fresh).UnixNano()
+	young := time.Now().Add(-fresh).UnixMilli()
 	asking, ctx := errgroup.WithContext(ctx)
 	asking.SetLimit(exactly)
 	for i, e := range entries {

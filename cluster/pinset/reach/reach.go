@@ -75,6 +75,9 @@ type Reach struct {
 
 	mu    sync.Mutex
 	alone map[peer.ID]time.Time // until when a peer is not waited for
+	// asking says that a question of Agree is under way; next is closed when the one after it is answered.
+	asking bool
+	next   chan struct{}
 }
 
 // New returns a Reach that asks other peers over a host, and lets it answer theirs.
@@ -154,12 +157,41 @@ func (r *Reach) Wait(ctx context.Context) {
 }
 
 // Agree does the same, and then waits until this peer has what the others had written by then. So when it
-// returns, a change of this peer has won or lost against all that were made at the same moment.
+// returns, a change of this peer has won or lost against all that were made at the same moment. Those that call
+// it while another call asks share the next question.
 func (r *Reach) Agree(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, waitFor)
-	defer cancel()
-	if err := r.await(ctx, r.wait(ctx)); err != nil {
-		logger.Debugf("the newest changes of the other peers are not here yet: %s", err)
+	r.mu.Lock()
+	if r.next == nil {
+		r.next = make(chan struct{})
+	}
+	agreed := r.next
+	if !r.asking {
+		r.asking = true
+		go r.agree()
+	}
+	r.mu.Unlock()
+	select {
+	case <-agreed:
+	case <-ctx.Done():
+	}
+}
+
+// agree asks until nobody waits for the next question.
+func (r *Reach) agree() {
+	for {
+		r.mu.Lock()
+		agreed := r.next
+		r.next, r.asking = nil, agreed != nil
+		r.mu.Unlock()
+		if agreed == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), waitFor)
+		if err := r.await(ctx, r.wait(ctx)); err != nil {
+			logger.Debugf("the newest changes of the other peers are not here yet: %s", err)
+		}
+		cancel()
+		close(agreed)
 	}
 }
 

@@ -39,7 +39,7 @@ var ErrNotFound = errors.New("there is no such request")
 // Request is one request for a pin.
 type Request struct {
 	ID      string            `json:"id"`
-	At      int64             `json:"at"` // nanoseconds since 1970
+	At      int64             `json:"at"` // milliseconds since 1970, which is what clients in JavaScript can say
 	Name    string            `json:"name,omitempty"`
 	Meta    map[string]string `json:"meta,omitempty"`
 	Origins []api.Multiaddr   `json:"origins,omitempty"`
@@ -54,7 +54,7 @@ var clock struct {
 // process has made.
 func New(id api.Cid) Request {
 	clock.Lock()
-	clock.last = max(clock.last+1, time.Now().UnixNano())
+	clock.last = max(clock.last+1, time.Now().UnixMilli())
 	at := clock.last
 	clock.Unlock()
 	unique := make([]byte, 10)
@@ -90,8 +90,8 @@ func Of(pin api.Pin) ([]Request, error) {
 func Implicit(pin api.Pin) Request {
 	h := fnv.New64a()
 	_, _ = h.Write(pin.Cid.Bytes()) // never fails
-	below := int64(binary.BigEndian.Uint64(h.Sum(nil)) % uint64(time.Second))
-	return Request{ID: pin.Cid.String(), At: pin.Timestamp.Unix()*int64(time.Second) + below, Name: pin.Name, Meta: Client(pin.Metadata), Origins: pin.Origins}
+	below := int64(binary.BigEndian.Uint64(h.Sum(nil)) % 1000)
+	return Request{ID: pin.Cid.String(), At: pin.Timestamp.Unix()*1000 + below, Name: pin.Name, Meta: Client(pin.Metadata), Origins: pin.Origins}
 }
 
 // Client returns the part of a pin's metadata that is the client's.
