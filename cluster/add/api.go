@@ -21,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/kubo"
+	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 )
 
 var logger = logging.Logger("cluster-aws")
@@ -119,7 +120,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			a.add(added{AddedOutput: one})
 		}
 	}()
-	root, err := adder.New(fan, params, output).FromMultipart(r.Context(), reader)
+	if params.Format == "car" {
+		err = fan.addCARs(r.Context(), reader, output)
+	} else {
+		_, err = adder.New(fan, params, output).FromMultipart(r.Context(), reader)
+	}
 	<-written
 	missing := fan.Missing()
 	for i := range missing {
@@ -129,12 +134,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		logger.Warnf("an add failed: %s", err)
 	} else {
 		for _, m := range missing {
-			logger.Warnf("peer %s (%s) does not hold the added %s yet: %s", m.Name, m.Peer, root, m.Error)
+			logger.Warnf("peer %s (%s) does not hold all of what was added: %s", m.Name, m.Peer, m.Error)
 		}
 	}
 	code := http.StatusInternalServerError
-	if fan.blames(err) {
+	switch {
+	case fan.blames(err):
 		code = http.StatusBadRequest
+	case err != nil && spread.TooFewPeers(err.Error()):
+		code = http.StatusServiceUnavailable
 	}
 	a.end(missing, code, err)
 }

@@ -39,6 +39,9 @@
 // named pins that are old enough and not in the pinset. So nothing stays pinned for ever that
 // the pinset does not know, and pins that others made are never touched.
 //
+// The CAR files of an add may have several roots. Each is held and pinned as the one of another add is; none is
+// pinned before all are held by enough destinations.
+//
 // A CAR file is complete if each link of its blocks leads to one of its blocks, or to
 // a DAG that the destination has. Links are followed while the file is read ([links]);
 // those that lead out of it are looked up at each destination, offline, before the

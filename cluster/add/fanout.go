@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -22,11 +23,17 @@ const (
 	window = 64
 
 	// stallLimit is how long a destination may take no block at all while its
-	// window is full. A bucket that throttles makes pauses of seconds.
-	stallLimit = time.Minute
+	// window is full, and how long the others wait for it at the end. A bucket that throttles makes
+	// pauses of seconds. One that stands still costs an add this long twice, the second time when it is sent
+	// the content again: 40 s, and a client behind CloudFront waits for 60 s.
+	stallLimit = 20 * time.Second
 
 	// pinTimeout is how long writing the pin may take: one change on this peer's disk.
 	pinTimeout = time.Minute
+
+	// pinsAtOnce is how many roots of CAR files are pinned at a time. Those that arrive together become
+	// one change.
+	pinsAtOnce = 64
 
 	// endTimeout is how long the client may have to wait for a destination to note how
 	// the add ended, which is one message and, if it failed, one entry in an index.
@@ -88,8 +95,8 @@ type Fanout struct {
 type destination struct {
 	id  peer.ID
 	err error // why it does not hold the content; valid when its lane has ended
-	// hold is its node's hold of the root, until the add has ended.
-	hold Hold
+	// holds are its node's holds of the roots, until the add has ended.
+	holds []Hold
 }
 
 // lane is one stream of blocks to one or two destinations. Encrypting what goes
@@ -259,14 +266,20 @@ func (f *Fanout) send(ctx context.Context, l *lane, block api.NodeWithMeta) erro
 // pins it. Destinations that the rest had to wait for too long are left behind. If it
 // fails, no destination holds the root because of this add.
 func (f *Fanout) Finalize(ctx context.Context, root api.Cid) (api.Cid, error) {
-	err := f.finalize(ctx, root)
+	return root, f.FinalizeAll(ctx, []cid.Cid{root.Cid})
+}
+
+// FinalizeAll is Finalize for several roots, of which none is pinned if a destination that is needed does not
+// hold all of them.
+func (f *Fanout) FinalizeAll(ctx context.Context, roots []cid.Cid) error {
+	err := f.finalize(ctx, roots)
 	if err != nil && f.failure == nil {
 		f.failure = err
 	}
-	return root, err
+	return err
 }
 
-func (f *Fanout) finalize(ctx context.Context, root api.Cid) error {
+func (f *Fanout) finalize(ctx context.Context, roots []cid.Cid) error {
 	if f.lanes == nil { // a CAR file without blocks
 		if err := f.start(ctx); err != nil {
 			return err
@@ -276,13 +289,22 @@ func (f *Fanout) finalize(ctx context.Context, root api.Cid) error {
 	if err := f.await(ctx); err != nil {
 		return err
 	}
-	f.makeUp(ctx, root.Cid)
-	keep := false
+	f.makeUp(ctx, roots)
+	keep := make([]bool, len(roots))
 	defer func() { f.endHolds(ctx, keep) }()
+	checks := make([][]cid.Cid, len(roots))
+	looked, open := false, false
+	for i, root := range roots {
+		// What leads out of the file is looked up once, with the first root that came.
+		if f.links == nil || !f.links.has(root) || !looked {
+			checks[i] = f.links.unresolved(root)
+			looked = looked || f.links != nil && f.links.has(root)
+		}
+		open = open || len(checks[i]) > 0
+	}
+	incomplete := f.hold(ctx, roots, checks)
 	// Blocks that are missing although they came are not the client's fault.
-	check := f.links.unresolved(root.Cid)
-	incomplete := f.hold(ctx, root.Cid, check)
-	if len(check) == 0 && !f.links.tooMany() {
+	if !open && !f.links.tooMany() {
 		incomplete = nil
 	}
 	switch n := f.held(); {
@@ -297,13 +319,25 @@ func (f *Fanout) finalize(ctx context.Context, root api.Cid) error {
 	case f.params.NoPin:
 		return nil // what was stored a moment ago is all that protects it
 	}
-	pin := api.PinWithOpts(root, f.params.PinOptions)
-	pin.Allocations = f.allocated
 	// A client that goes away now must not make it unknown whether there is a pin.
 	pinning, cancel := context.WithTimeout(context.WithoutCancel(ctx), pinTimeout)
 	defer cancel()
-	err := f.cluster.Pin(pinning, pin)
-	keep = err == nil
+	var pins errgroup.Group
+	pins.SetLimit(pinsAtOnce)
+	for i, root := range roots {
+		pins.Go(func() error {
+			pin := api.PinWithOpts(api.NewCid(root), f.params.PinOptions)
+			pin.Allocations = slices.Clone(f.allocated)
+			err := f.cluster.Pin(pinning, pin)
+			keep[i] = err == nil
+			return err
+		})
+	}
+	err := pins.Wait()
+	if err != nil && len(roots) > 1 {
+		n := len(roots) - len(slices.DeleteFunc(slices.Clone(keep), func(kept bool) bool { return kept }))
+		err = fmt.Errorf("%d of the %d roots are pinned: %w", n, len(roots), err)
+	}
 	return err
 }
 
@@ -320,17 +354,17 @@ func (f *Fanout) blames(err error) bool {
 	return errors.As(f.failure, &incomplete)
 }
 
-// hold makes all destinations that have stored everything hold the root, side by side.
-// check are the links that lead out of a CAR file. It returns one of the errors of those that
+// hold makes all destinations that have stored everything hold the roots, side by side.
+// checks are the links that lead out of a CAR file. It returns one of the errors of those that
 // lack blocks.
-func (f *Fanout) hold(ctx context.Context, root cid.Cid, check []cid.Cid) (incomplete *Incomplete) {
+func (f *Fanout) hold(ctx context.Context, roots []cid.Cid, checks [][]cid.Cid) (incomplete *Incomplete) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(f.ctx, func() { cancel(context.Cause(f.ctx)) })()
 	var holds sync.WaitGroup
 	for _, d := range f.dests {
 		if d.err == nil {
-			holds.Go(func() { d.hold, d.err = f.cluster.Hold(ctx, d.id, root, check) })
+			holds.Go(func() { d.err = f.holdOn(ctx, d, roots, checks) })
 		}
 	}
 	holds.Wait()
@@ -338,6 +372,18 @@ func (f *Fanout) hold(ctx context.Context, root cid.Cid, check []cid.Cid) (incom
 		errors.As(d.err, &incomplete)
 	}
 	return incomplete
+}
+
+// holdOn makes one destination hold the roots, one after the other.
+func (f *Fanout) holdOn(ctx context.Context, d *destination, roots []cid.Cid, checks [][]cid.Cid) error {
+	for i, root := range roots {
+		h, err := f.cluster.Hold(ctx, d.id, root, checks[i])
+		if err != nil {
+			return err
+		}
+		d.holds = append(d.holds, h)
+	}
+	return nil
 }
 
 // incomplete counts the destinations that lack blocks.
@@ -352,21 +398,20 @@ func (f *Fanout) incomplete() int {
 	return n
 }
 
-// endHolds says to all that hold the root how the add ended.
-func (f *Fanout) endHolds(ctx context.Context, keep bool) {
+// endHolds says to all that hold roots how the add ended, for each root.
+func (f *Fanout) endHolds(ctx context.Context, keep []bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	var ends sync.WaitGroup
 	for _, d := range f.dests {
-		if d.hold == nil {
-			continue
-		}
 		ends.Go(func() {
-			if err := d.hold.End(ctx, keep); err != nil {
-				// It keeps the pin, which its sweep removes if it is not in the pinset.
-				logger.Warnf("an add has ended (pinned: %v), and peer %s could not note that: %s", keep, d.id, err)
+			for i, h := range d.holds {
+				if err := h.End(ctx, keep[i]); err != nil {
+					// It keeps the pin, which its sweep removes if it is not in the pinset.
+					logger.Warnf("an add has ended (pinned: %v), and peer %s could not note that: %s", keep[i], d.id, err)
+				}
 			}
-			d.hold = nil
+			d.holds = nil
 		})
 	}
 	ends.Wait()
@@ -407,7 +452,7 @@ func (f *Fanout) await(ctx context.Context) error {
 // makeUp sends what is pinned once more, from this peer's node, to those who
 // shared a lane and do not hold it: it may have been the other one's fault. All
 // lanes have ended.
-func (f *Fanout) makeUp(ctx context.Context, root cid.Cid) {
+func (f *Fanout) makeUp(ctx context.Context, roots []cid.Cid) {
 	if !slices.ContainsFunc(f.dests, func(d *destination) bool { return d.id == f.cluster.Self() && d.err == nil }) {
 		return
 	}
@@ -418,7 +463,7 @@ func (f *Fanout) makeUp(ctx context.Context, root cid.Cid) {
 		}
 		for _, d := range l.dests {
 			if d.err != nil {
-				copies.Go(func() { d.err = f.copy(ctx, d, root) })
+				copies.Go(func() { d.err = f.copy(ctx, d, roots) })
 			}
 		}
 	}
@@ -427,14 +472,16 @@ func (f *Fanout) makeUp(ctx context.Context, root cid.Cid) {
 
 // copy sends the content from this peer's node to one destination, for as long
 // as that takes some of it within the stall limit.
-func (f *Fanout) copy(ctx context.Context, d *destination, root cid.Cid) error {
+func (f *Fanout) copy(ctx context.Context, d *destination, roots []cid.Cid) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(f.ctx, func() { cancel(context.Cause(f.ctx)) })()
 	stalled := time.AfterFunc(f.stall, func() { cancel(fmt.Errorf("it took no block for %s", f.stall)) })
 	defer stalled.Stop()
-	if err := f.cluster.Copy(ctx, d.id, root, func() { stalled.Reset(f.stall) }); err != nil {
-		return fmt.Errorf("%w; once more: %w", d.err, err)
+	for _, root := range roots {
+		if err := f.cluster.Copy(ctx, d.id, root, func() { stalled.Reset(f.stall) }); err != nil {
+			return fmt.Errorf("%w; once more: %w", d.err, err)
+		}
 	}
 	return nil
 }

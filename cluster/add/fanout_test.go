@@ -43,6 +43,8 @@ func (p *peers) Allocate(context.Context, api.PinOptions) ([]peer.ID, error) {
 }
 
 func (p *peers) Pin(_ context.Context, pin api.Pin) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.pinned = append(p.pinned, pin)
 	return p.pin
 }

@@ -88,16 +88,23 @@ func (l *links) want(id cid.Cid) {
 // tooMany says that it is not known whether links lead out of the file.
 func (l *links) tooMany() bool { return l != nil && l.lost }
 
+// has reports whether a block came.
+func (l *links) has(id cid.Cid) bool {
+	if _, inline := kubo.Inline(id); inline {
+		return true
+	}
+	_, came := l.seen[keyOf(id)]
+	return came
+}
+
 // unresolved returns the links that lead out of the file, its root first if that is
 // not in it. Call it when all blocks have come.
 func (l *links) unresolved(root cid.Cid) []cid.Cid {
 	if l == nil || l.lost {
 		return nil
 	}
-	if _, inline := kubo.Inline(root); !inline {
-		if _, came := l.seen[keyOf(root)]; !came {
-			return []cid.Cid{root} // what the blocks of the file link to need not be below it
-		}
+	if !l.has(root) {
+		return []cid.Cid{root} // what the blocks of the file link to need not be below it
 	}
 	var left []open
 	for _, o := range l.open {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	dag "github.com/ipfs/boxo/ipld/merkledag"
@@ -150,6 +151,60 @@ func TestWhatAFileLacksIsLookedForAtEachDestination(t *testing.T) {
 	f, err = addCAR(t, &peers{ids: []peer.ID{"a", "b"}, hold: by{"a": gone, "b": gone}}, 1, root, root, a, b)
 	require.ErrorContains(t, err, "only 0 of 2 destinations are left")
 	require.False(t, f.blames(err))
+}
+
+func TestOfSeveralRootsAllArePinnedOrNone(t *testing.T) {
+	a, b, c := leaf("a"), leaf("b"), leaf("c")
+	one, two := folder(t, a, b), folder(t, c)
+	finalize := func(p *peers, roots []cid.Cid, blocks ...format.Node) (*Fanout, error) {
+		p.held = map[peer.ID]int{}
+		params := api.DefaultAddParams()
+		params.Format = "car"
+		f := newFanout(context.Background(), p, params, 2)
+		t.Cleanup(func() { require.NoError(t, f.Close()) })
+		for _, n := range blocks {
+			require.NoError(t, f.Add(context.Background(), n))
+		}
+		return f, f.FinalizeAll(context.Background(), roots)
+	}
+	roots := cids(one, two)
+	checked := map[string][]cid.Cid{}
+	looks := func(_ context.Context, root cid.Cid, check []cid.Cid) error {
+		checked[root.String()] = check
+		if len(check) > 0 {
+			return &Incomplete{Root: root, Missing: check}
+		}
+		return nil
+	}
+	p := &peers{ids: []peer.ID{"a", "self"}, hold: map[peer.ID]func(context.Context, cid.Cid, []cid.Cid) error{"a": looks}}
+	_, err := finalize(p, roots, one, two, a, b, c)
+	require.NoError(t, err)
+	require.Len(t, p.pinned, 2)
+	require.Len(t, checked, 2)
+	require.ElementsMatch(t, []string{"a true", "a true", "self true", "self true"}, p.ended)
+
+	for _, x := range []struct {
+		lacks  format.Node
+		blocks []format.Node
+	}{{c, []format.Node{one, two, a, b}}, {two, []format.Node{one, a, b, c}}, {one, []format.Node{two, a, b, c}}} {
+		p.pinned, p.ended = nil, nil
+		f, err := finalize(p, roots, x.blocks...)
+		require.ErrorContains(t, err, x.lacks.Cid().String())
+		require.True(t, f.blames(err))
+		require.Empty(t, p.pinned)
+		require.NotContains(t, fmt.Sprint(p.ended), "true")
+	}
+
+	p.pinned, p.pin = nil, errors.New("the disk is full")
+	_, err = finalize(p, roots, one, two, a, b, c)
+	require.ErrorContains(t, err, "0 of the 2 roots are pinned: the disk is full")
+}
+
+// A client behind CloudFront waits for 60 s, and some of them are for the way of the content.
+func TestTheLimitsLeaveTimeForAnAnswer(t *testing.T) {
+	require.Less(t, passOnLimit, stallLimit)
+	require.LessOrEqual(t, 2*stallLimit+endTimeout, 50*time.Second, "one that stands still, then is sent the content again")
+	require.LessOrEqual(t, holdStall+holdSlack+endTimeout, 50*time.Second, "one that stands still when it has it")
 }
 
 func TestAFileWithoutBlocks(t *testing.T) {

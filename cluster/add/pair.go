@@ -17,7 +17,7 @@ const (
 	// passOnLimit is how long the second peer of a pair may take nothing, or have no
 	// answer after the first one has stored everything, before the first gives it up.
 	// It is less than stallLimit, so that the source does not give up both.
-	passOnLimit = 30 * time.Second
+	passOnLimit = 10 * time.Second
 
 	// ahead is how many frames the faster one of a pair may be in front: 8 MiB.
 	ahead = 8 << 20 / frame

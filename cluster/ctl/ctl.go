@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ipfs-aws/ipfs-aws/cluster/add"
 	"github.com/ipfs-aws/ipfs-aws/cluster/settings"
 )
 
@@ -135,11 +137,24 @@ func (s *session) open(cmd *cobra.Command) error {
 	if s.basicAuth != "" {
 		cfg.Username, cfg.Password, _ = strings.Cut(s.basicAuth, ":")
 	}
+	if !client.IsPeerAddress(cfg.APIAddr) { // not libp2p
+		if cfg.APIAddr, err = relay(cfg.APIAddr, cfg.SSL, cfg.NoVerifyCert, s.warn); err != nil {
+			return err
+		}
+		cfg.SSL = false
+	}
 	s.Client, err = client.NewDefaultClient(cfg)
 	if err != nil {
 		return fmt.Errorf("reach the cluster's API: %w", err)
 	}
 	return nil
+}
+
+// warn says who does not hold what was added.
+func (s *session) warn(missing []add.Missing) {
+	for _, m := range missing {
+		fmt.Fprintf(s.cmd.ErrOrStderr(), "%s does not hold it yet, and fetches it from the others: %s\n", cmp.Or(m.Name, m.Peer.String()), m.Error)
+	}
 }
 
 // each prints what a streaming call sends.

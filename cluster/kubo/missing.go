@@ -72,6 +72,34 @@ func Links(b Block) ([]cid.Cid, error) {
 	return LinksOf(node)
 }
 
+// Node decodes a block. One of a codec that this program does not know has no links.
+func Node(b blockformat.Block) (format.Node, error) {
+	if linked(b.Cid()) {
+		node, err := decoder.DecodeNode(context.Background(), b)
+		if err != nil {
+			return nil, fmt.Errorf("decode %s: %w", b.Cid(), err)
+		}
+		return node, nil
+	}
+	raw, err := blockformat.NewBlockWithCid(b.RawData(), cid.NewCidV1(cid.Raw, b.Cid().Hash()))
+	if err != nil {
+		return nil, err
+	}
+	node, err := merkledag.DecodeRawBlock(raw)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", b.Cid(), err)
+	}
+	return opaque{node, b.Cid()}, nil
+}
+
+// opaque is a block without links.
+type opaque struct {
+	format.Node
+	id cid.Cid
+}
+
+func (o opaque) Cid() cid.Cid { return o.id }
+
 // LinksOf is [Links] of a block that is decoded.
 func LinksOf(node format.Node) ([]cid.Cid, error) {
 	var out []cid.Cid

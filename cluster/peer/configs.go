@@ -133,7 +133,19 @@ func NewConfigs(s *settings.Settings) (*Configs, error) {
 			errs = append(errs, fmt.Errorf("CLUSTER_ variables of %s: %w", one.ConfigKey(), err))
 		}
 	}
+	errs = append(errs, c.checkAllocation())
 	return c, errors.Join(errs...)
+}
+
+// checkAllocation refuses metrics that no peer has: every pin with copies would fail.
+func (c *Configs) checkAllocation() error {
+	disk := c.Disk.MetricType.String()
+	for _, by := range c.Allocator.AllocateBy {
+		if tag, ok := strings.CutPrefix(by, "tag:"); by != disk && (!ok || tag == "") {
+			return fmt.Errorf("CLUSTER_BALANCED_ALLOCATEBY: no peer has the metric %q: use %s, or tag:NAME with a tag of CLUSTER_TAGS_TAGS such as tag:%s, separated by commas", by, disk, zoneTag)
+		}
+	}
+	return nil
 }
 
 func (c *Configs) defaults() {

@@ -81,6 +81,17 @@ func TestZoneAndAllocation(t *testing.T) {
 	require.Equal(t, []string{"tag:rack"}, c.ownAllocation().Metrics())
 	_, c = configure(t, map[string]string{"CLUSTER_BALANCED_ALLOCATEBY": "tag:rack,tag:row,freespace"})
 	require.Nil(t, c.ownAllocation(), "that is ipfs-cluster's")
+	// Metrics that no peer has: pins with copies would fail, each of them.
+	s, _ := configure(t, nil)
+	for _, by := range []string{"pinqueue", "tag:az,pinqueue", "bogus", "tag:", "reposize"} {
+		t.Setenv("CLUSTER_BALANCED_ALLOCATEBY", by)
+		_, err := NewConfigs(s)
+		require.ErrorContains(t, err, "CLUSTER_BALANCED_ALLOCATEBY: no peer has the metric", by)
+		require.ErrorContains(t, err, "use freespace, or tag:NAME", by)
+	}
+	t.Setenv("CLUSTER_DISK_METRICTYPE", "reposize")
+	_, c = configure(t, map[string]string{"CLUSTER_BALANCED_ALLOCATEBY": "tag:az,reposize"})
+	require.Nil(t, c.ownAllocation())
 }
 
 func TestTrustIsTheComputedList(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/monitor/pubsubmon"
 	"github.com/ipfs-cluster/ipfs-cluster/observations"
 	"github.com/ipfs-cluster/ipfs-cluster/pintracker/stateless"
+	"github.com/ipfs/go-cid"
 	logging "github.com/ipfs/go-log/v2"
 	dual "github.com/libp2p/go-libp2p-kad-dht/dual"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -110,7 +111,8 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	if err != nil {
 		return fmt.Errorf("set up the consensus: %w", err)
 	}
-	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize, reach.New(h, inner, changes).Wait)
+	others := reach.New(h, inner, changes)
+	grouped := commit.Wrap(inner, c.CRDT.Batching.MaxBatchSize, others.Wait)
 	p.consensus = grouped
 	holds := add.NewHolds(client, keeps(grouped, id.ID))
 	p.receiver = add.Receive(h, client, holds, grouped.IsTrustedPeer)
@@ -118,13 +120,13 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	for _, other := range s.Peers {
 		asked.Peers = append(asked.Peers, other.ID)
 	}
-	apis, front, err := openREST(ctx, c.REST, asked, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
+	apis, front, err := openREST(ctx, c.REST, c.Cluster.Secret, asked, add.Options{ReplicationMin: c.Cluster.ReplicationFactorMin, Name: nameIn(s.Peers), Host: h, Node: client, Holds: holds})
 	if err != nil {
 		return fmt.Errorf("start the REST API (CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS): %w", err)
 	}
 	p.gates = append(p.gates, front)
 	if c.Pinning != nil {
-		pinning, front, err := openPinning(ctx, c.Pinning)
+		pinning, front, err := openPinning(ctx, c.Pinning, c.Cluster.Secret, requested{grouped, inner, others})
 		if err != nil {
 			return fmt.Errorf("start the pinning service API (CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS): %w", err)
 		}
@@ -205,6 +207,15 @@ func (p *Peer) start(ctx context.Context, s *settings.Settings, c *Configs, id i
 	})
 	return nil
 }
+
+// requested is the pinset as the pinning service sees it.
+type requested struct {
+	*commit.Consensus
+	inner *consensus.Consensus
+	*reach.Reach
+}
+
+func (p requested) Heads(ctx context.Context) []cid.Cid { return p.inner.Heads(ctx) }
 
 // repair puts right what the end of the last run left half done, and returns
 // the changes that are still missing.

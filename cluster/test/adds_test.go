@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/ipfs/boxo/files"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/gate"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/proc"
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
 )
@@ -263,6 +265,11 @@ func TestAnAddSaysWhoDoesNotHoldIt(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 6, n)
 	}
+	for _, more := range []string{"--no-stream=false", "--no-stream"} {
+		_, errOut, code := run(t, all[0].sidecar.env, "cluster-aws", "ctl", "add", more, "-r", tree(t, 2, 1000, 2000, 4))
+		require.Zero(t, code, errOut)
+		require.Contains(t, errOut, "task-2 does not hold it yet")
+	}
 	all[1].node.start()
 	awaitKept(t, all, map[string]bool{last.Cid: true}) // it fetches what it missed
 	n, err := all[1].localBlocks(last.Cid)
@@ -274,4 +281,29 @@ func TestAnAddSaysWhoDoesNotHoldIt(t *testing.T) {
 	all[2].node.kill()
 	_, _, err = all[0].addWith(tree(t, 5, 1000, 2000, 4), "&replication-min=2&replication-max=3")
 	require.ErrorContains(t, err, "destinations are left")
+}
+
+// TestAnAddWithAStoppedNodeIsAnsweredInTime: a client behind CloudFront waits for 60 s. Its place among the
+// destinations decides how that is noticed, so each of the others stands still once.
+func TestAnAddWithAStoppedNodeIsAnsweredInTime(t *testing.T) {
+	gate.Long(t, "it waits for limits of 20 s")
+	all := tasks(t, options{names: three()})
+	for _, k := range all {
+		k.start()
+	}
+	awaitAll(t, all)
+	for i, stopped := range all[1:] {
+		require.NoError(t, proc.Stop(stopped.node.cmd.Process.Pid))
+		began := time.Now()
+		last, trailer, err := all[0].add(tree(t, 1, 20<<20, 20<<20, byte(i)))
+		took := time.Since(began)
+		require.NoError(t, stopped.node.cmd.Process.Signal(syscall.SIGCONT))
+		require.NoError(t, err)
+		t.Logf("with the node of %s stopped: %s, missing %+v", stopped.name, took, last.Missing)
+		require.Less(t, took, 50*time.Second)
+		require.Len(t, last.Missing, 1)
+		require.Equal(t, stopped.name, last.Missing[0].Name)
+		require.Equal(t, stopped.name, trailer.Get("X-Cluster-Missing"))
+		awaitKept(t, all, map[string]bool{last.Cid: true}) // it fetches what it missed
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -69,6 +70,34 @@ func carOf(t testing.TB, root format.Node, blocks ...format.Node) []byte {
 		require.NoError(t, w.Put(t.Context(), b.Cid().KeyString(), b.RawData()))
 	}
 	return out.Bytes()
+}
+
+// carWith is a CAR file of a version with some roots and the blocks of files.
+func carWith(t testing.TB, version int, roots []cid.Cid, of ...file) []byte {
+	var out bytes.Buffer
+	var err error
+	var w storage.WritableCar
+	f, ferr := os.CreateTemp(t.TempDir(), "car")
+	require.NoError(t, ferr)
+	defer f.Close()
+	if version == 1 {
+		w, err = storage.NewWritable(&out, roots, car.WriteAsCarV1(true))
+	} else {
+		w, err = storage.NewReadableWritable(f, roots)
+	}
+	require.NoError(t, err)
+	for _, one := range of {
+		for _, b := range append([]format.Node{one.root}, one.leaves...) {
+			require.NoError(t, w.Put(t.Context(), b.Cid().KeyString(), b.RawData()))
+		}
+	}
+	if version == 1 {
+		return out.Bytes()
+	}
+	require.NoError(t, w.Finalize())
+	content, err := os.ReadFile(f.Name())
+	require.NoError(t, err)
+	return content
 }
 
 // addPart sends one file to /add with some parameters. Without an error the answer is one
@@ -158,6 +187,45 @@ func TestAnIncompleteCARIsRefused(t *testing.T) {
 			onNode, err := k.pinnedOnNode()
 			require.NoError(t, err)
 			require.NotContains(t, onNode, root, "it stays pinned on %s", k.name)
+		}
+	}
+	for _, version := range []int{1, 2} {
+		for _, how := range both {
+			one, two, three := randomFile(t, random, 2*leafSize), randomFile(t, random, 2*leafSize), randomFile(t, random, 4*leafSize)
+			single := randomFile(t, random, 2*leafSize)
+			last, _, err := all[0].addPart(carWith(t, version, []cid.Cid{single.root.Cid()}, single), how+"&format=car")
+			require.NoError(t, err, "version %d", version)
+			require.Equal(t, single.cid(), last.Cid)
+			roots := []cid.Cid{one.root.Cid(), two.root.Cid(), one.root.Cid()}
+			last, _, err = all[0].addPart(carWith(t, version, roots, one, two), how+"&format=car&name=many")
+			require.NoError(t, err, "version %d", version)
+			require.Equal(t, two.cid(), last.Cid)
+			require.Empty(t, last.Missing)
+			pins, err := all[1].pinset()
+			require.NoError(t, err)
+			for _, f := range []file{single, one, two} {
+				require.Contains(t, pins, f.cid(), "each root is a pin")
+				heldWhole(t, all, f)
+			}
+			// One of the roots is not complete: none is pinned.
+			four := randomFile(t, random, 2*leafSize)
+			lacks := three
+			lacks.leaves = slices.Delete(slices.Clone(three.leaves), 2, 3)
+			for _, order := range [][]cid.Cid{{four.root.Cid(), three.root.Cid()}, {three.root.Cid(), four.root.Cid()}} {
+				_, code, err := all[0].addPart(carWith(t, version, order, four, lacks), how+"&format=car")
+				require.Equal(t, http.StatusBadRequest, code, "version %d: %v", version, err)
+				require.ErrorContains(t, err, three.leaves[2].Cid().String())
+			}
+			absent := randomFile(t, random, 2*leafSize)
+			_, code, err := all[0].addPart(carWith(t, version, []cid.Cid{four.root.Cid(), absent.root.Cid()}, four), how+"&format=car")
+			require.Equal(t, http.StatusBadRequest, code, "version %d: %v", version, err)
+			require.ErrorContains(t, err, absent.cid())
+			for _, f := range []file{three, four, absent} {
+				nothing(f.cid())
+			}
+			_, code, err = all[0].addPart(carWith(t, version, nil, four), how+"&format=car")
+			require.Equal(t, http.StatusBadRequest, code, "version %d: %v", version, err)
+			require.ErrorContains(t, err, "names no root")
 		}
 	}
 	for _, how := range both {

@@ -6,6 +6,9 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -129,4 +132,75 @@ func TestAnAddThatFailsLateBreaksOff(t *testing.T) {
 	require.NotEmpty(t, last.Error)
 	require.Empty(t, last.Cid)
 	t.Logf("%s; then %s", last.Error, broken)
+}
+
+// TestCtlSaysWhyAStreamBrokeOff: the program shows the line that the two tests above read. The API is one that
+// fails at will.
+func TestCtlSaysWhyAStreamBrokeOff(t *testing.T) {
+	t.Parallel()
+	const why = "no destination is left"
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"cid":"bafkqaaa","name":"first"}`+"\n")
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": why, "code": http.StatusInternalServerError})
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer api.Close()
+	file := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+	for _, args := range [][]string{{"add", file}, {"add", "-Q", file}, {"add", "--no-stream", file}, {"status"}, {"pin", "ls"}, {"recover"}, {"peers", "ls"}} {
+		out, errOut, code := run(t, []string{"HOME=/nonexistent"}, "cluster-aws", append([]string{"ctl", "--host", multiaddress(api.URL), "--basic-auth", "u:p"}, args...)...)
+		require.Equal(t, 2, code, "%v: %s", args, errOut)
+		require.Contains(t, errOut, why, args)
+		require.NotContains(t, errOut, "EOF", args)
+		require.NotContains(t, out, why, args)
+	}
+}
+
+// TestTheDoorOfAPeerThatIsAlone: what it cannot do now is 503, and its log says who came.
+func TestTheDoorOfAPeerThatIsAlone(t *testing.T) {
+	t.Parallel()
+	k := tasks(t, options{names: []string{"task-1", "task-2"}, standIn: true, settings: func(string) map[string]string {
+		return map[string]string{"CLUSTER_REPLICATIONFACTORMIN": "2", "CLUSTER_REPLICATIONFACTORMAX": "2", "CLUSTER_PINSVCAPI_ENABLED": "true"}
+	}})[0]
+	k.settings["CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS"] = multiaddress(k.pinning)
+	k.start()
+	ask := func(path, password string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(`{"cid":"bafkqaaa"}`))
+		require.NoError(t, err)
+		req.SetBasicAuth(user, password)
+		req.Header.Set("X-Forwarded-For", "6.6.6.6, 203.0.113.9")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err.Error() // it starts
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return res.StatusCode, string(body)
+	}
+	for _, path := range []string{k.api + "/pins/bafkqaaa", k.pinning + "/pins"} {
+		var said string
+		require.Eventually(t, func() bool {
+			var code int
+			code, said = ask(path, password)
+			return code == http.StatusServiceUnavailable && strings.Contains(said, "not enough peers")
+		}, patience, poll, "%s: %s", path, said)
+		code, said := ask(path, "wrong")
+		require.Equal(t, http.StatusUnauthorized, code)
+		require.Contains(t, said, "the password is wrong")
+	}
+	_, code, err := k.addPart([]byte("content"), "")
+	require.Equal(t, http.StatusServiceUnavailable, code, "%v", err)
+	log := k.sidecar.output()
+	require.Contains(t, log, "203.0.113.9 - admin [")
+	require.Contains(t, log, "203.0.113.9 - - [")
+	code, _, err = k.request(http.MethodGet, "/allocations/bafkqaaa")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusNotFound, code)
+	for line := range strings.Lines(k.sidecar.output()) {
+		require.False(t, strings.Contains(line, "ERROR") && strings.Contains(line, "sending error response"), "a mistake of a client: %s", line)
+	}
 }

@@ -4,8 +4,12 @@
 package ask
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -14,10 +18,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipfs-cluster/ipfs-cluster/api"
 	chunk "github.com/ipfs/boxo/chunker"
+	logging "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mh "github.com/multiformats/go-multihash"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/place/spread"
 )
+
+var logger = logging.Logger("cluster-aws")
 
 // Cluster is what a request is held against.
 type Cluster struct {
@@ -29,6 +39,9 @@ type Cluster struct {
 
 // Check returns what is wrong with a request, or nil. It does not read the body.
 func (c Cluster) Check(r *http.Request) error {
+	if r.Method == http.MethodGet {
+		return filters(r.URL.Path, r.URL.Query())
+	}
 	if r.Method != http.MethodPost {
 		return nil
 	}
@@ -39,6 +52,52 @@ func (c Cluster) Check(r *http.Request) error {
 	case strings.HasPrefix(path, "/pins/") && !strings.HasSuffix(path, "/recover"):
 		return c.pinOptions(r.URL.Query())
 	}
+	return nil
+}
+
+// filters refuses the parameters that a list does not have: ipfs-cluster would answer with everything.
+func filters(path string, q url.Values) error {
+	known := map[string][]string{"/pins": {"cids", "filter", "local"}, "/allocations": {"filter"}}[path]
+	if known == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%s is no parameter of %s: use %s", name, path, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+// maxAnswer bounds an error, in bytes.
+const maxAnswer = 64 << 10
+
+// Answer writes to the log what the component answers with 500. It makes 503 of the 500 with which ipfs-cluster says that there are too few peers for a pin: the
+// next attempt may succeed.
+func (c Cluster) Answer(r *http.Response) error {
+	if r.StatusCode != http.StatusInternalServerError {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer))
+	if err := errors.Join(err, r.Body.Close()); err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var said api.Error
+	err = json.Unmarshal(body, &said)
+	if r.Request != nil {
+		logger.Warnf("REST API: %s %s failed: %s", r.Request.Method, r.Request.URL.Path, cmp.Or(said.Message, string(body)))
+	}
+	if err != nil || !spread.TooFewPeers(said.Message) {
+		return nil
+	}
+	said.Code = http.StatusServiceUnavailable
+	if body, err = json.Marshal(said); err != nil {
+		return err
+	}
+	r.StatusCode, r.Status = said.Code, http.StatusText(said.Code)
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	return nil
 }
 

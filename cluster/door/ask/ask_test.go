@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -69,4 +70,38 @@ func TestWhatIsRightPasses(t *testing.T) {
 	}
 	require.NoError(t, c.Check(httptest.NewRequest(http.MethodGet, "/pins/bafy?mode=bogus", nil)))
 	require.NoError(t, Cluster{Min: -1, Max: -1}.Check(httptest.NewRequest(http.MethodPost, "/add?replication=9", nil)))
+}
+
+func TestAFilterThatIsNoneIsSaid(t *testing.T) {
+	for _, target := range []string{"/pins?names=a", "/pins?local=true&limit=3", "/allocations?local=true", "/allocations?names=a"} {
+		err := Cluster{}.Check(httptest.NewRequest(http.MethodGet, target, nil))
+		require.ErrorContains(t, err, "is no parameter of", target)
+	}
+	for _, target := range []string{"/pins", "/pins?local=true&filter=pinned&cids=x", "/allocations?filter=all", "/pins/bafy?local=true", "/id?x=y"} {
+		require.NoError(t, Cluster{}.Check(httptest.NewRequest(http.MethodGet, target, nil)), target)
+	}
+}
+
+func TestTooFewPeersIsNoFaultOfTheProgram(t *testing.T) {
+	answer := func(status int, body string) (int, string) {
+		w := httptest.NewRecorder()
+		w.WriteHeader(status)
+		_, _ = w.WriteString(body)
+		r := w.Result()
+		require.NoError(t, Cluster{}.Answer(r))
+		got, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		return r.StatusCode, string(got)
+	}
+	code, body := answer(500, `{"code":500,"message":"not enough peers to allocate CID. Needed at least: 2."}`)
+	require.Equal(t, 503, code)
+	require.JSONEq(t, `{"code":503,"message":"not enough peers to allocate CID. Needed at least: 2."}`, body)
+	for _, other := range []string{`{"code":500,"message":"disk full"}`, "text", ""} {
+		code, body := answer(500, other)
+		require.Equal(t, 500, code)
+		require.Equal(t, other, body)
+	}
+	code, body = answer(200, "{}")
+	require.Equal(t, 200, code)
+	require.Equal(t, "{}", body)
 }

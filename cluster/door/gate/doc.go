@@ -3,10 +3,10 @@
 //
 // The component has no such notion: told to stop, it closes its listeners and
 // forgets what is in flight. So it listens on an ephemeral loopback port, and
-// the gate, on the address of the settings, passes every request on, byte for
-// byte: credentials (which the component checks), streaming bodies in both
-// directions at once (an add is answered while it is being sent), and trailers
-// (an add that fails late says so in one). The price is one copy of the bytes
+// the gate, on the address of the settings, passes every request on that package pass
+// admits, byte for byte but for its credentials: streaming bodies in both
+// directions at once (an add is answered while it is being sent), and trailers. A stream whose trailer
+// says that it is not whole breaks off. The price is one copy of the bytes
 // over loopback; bodies for which that is too much go to a handler in this
 // process when the component has granted the request.
 //

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/pass"
 )
 
 // RetryAfter is what a client that comes during a drain is told to wait. A load
@@ -44,6 +47,16 @@ type Options struct {
 	Bodies map[string]http.Handler
 	// Check, if not nil, returns what is wrong with a request; it is then answered with 400.
 	Check func(*http.Request) error
+	// Answer, if not nil, may change an answer of the component before it is passed on.
+	Answer func(*http.Response) error
+	// Guard, if not nil, decides who may use the API. Requests then go to the component with the password
+	// that Inner gives the user; POST /token is answered here.
+	Guard *pass.Guard
+	Inner map[string]string
+	// Requests receives a line for every request.
+	Requests io.Writer
+	// Failure makes the body of an answer of the gate's own that is an error; nil for that of the REST API.
+	Failure func(status int, message string) any
 	// Log receives what goes wrong between the gate and the component.
 	Log *log.Logger
 }
@@ -53,7 +66,7 @@ type Gate struct {
 	server *http.Server
 	proxy  *httputil.ReverseProxy
 	bodies map[string]http.Handler
-	check  func(*http.Request) error
+	opts   Options
 	served sync.WaitGroup
 
 	mu       sync.Mutex
@@ -64,7 +77,10 @@ type Gate struct {
 
 // Open serves the listeners and passes requests on to backend (host:port).
 func Open(listeners []net.Listener, backend string, opts Options) *Gate {
-	g := &Gate{empty: make(chan struct{}), bodies: opts.Bodies, check: opts.Check}
+	g := &Gate{empty: make(chan struct{}), bodies: opts.Bodies, opts: opts}
+	if opts.Failure == nil {
+		g.opts.Failure = func(status int, message string) any { return api.Error{Code: status, Message: message} }
+	}
 	target := &url.URL{Scheme: "http", Host: backend}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -90,6 +106,12 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 		ModifyResponse: func(r *http.Response) error {
 			if r.Close {
 				r.Header.Set("Connection", "close")
+			}
+			if _, may := r.Trailer[streamError]; may {
+				r.Body = &breakOff{ReadCloser: r.Body, trailer: r.Trailer}
+			}
+			if opts.Answer != nil {
+				return opts.Answer(r)
 			}
 			return nil
 		},
@@ -118,17 +140,88 @@ func Open(listeners []net.Listener, backend string, opts Options) *Gate {
 	return g
 }
 
-// ServeHTTP passes one request on, or refuses it while draining.
+// streamError is the trailer in which ipfs-cluster's streams say that they are not whole.
+//
+// upstream: stream-error
+const streamError = "X-Stream-Error"
+
+// breakOff is a stream of JSON objects. If its trailer says that it is not whole, it ends with a line that is
+// the error and breaks off, because clients and proxies that show no trailers take it for a whole one.
+type breakOff struct {
+	io.ReadCloser
+	trailer http.Header // complete when the body has ended
+	line    []byte
+	err     error
+}
+
+// Read implements io.Reader.
+func (b *breakOff) Read(p []byte) (int, error) {
+	if b.err == nil {
+		n, err := b.ReadCloser.Read(p)
+		why := strings.Trim(strings.Join(b.trailer.Values(streamError), "; "), "; ")
+		if !errors.Is(err, io.EOF) || why == "" {
+			return n, err
+		}
+		b.err = fmt.Errorf("a stream was broken off: %s", why)
+		line, err := json.Marshal(failedLate{why, http.StatusInternalServerError})
+		if err != nil {
+			return n, err
+		}
+		b.line = append(line, '\n')
+		return n, nil
+	}
+	n := copy(p, b.line)
+	b.line = b.line[n:]
+	if n > 0 {
+		return n, nil
+	}
+	return 0, b.err
+}
+
+// failedLate is the last line of a stream that is not whole.
+type failedLate struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"`
+}
+
+// ServeHTTP passes one request on, or refuses it.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.opts.Requests == nil {
+		g.serve(&recorder{ResponseWriter: w}, r)
+		return
+	}
+	rec, began, whole := &recorder{ResponseWriter: w}, time.Now(), false
+	defer func() { rec.line(g.opts.Requests, r, began, !whole) }()
+	g.serve(rec, r)
+	whole = true
+}
+
+func (g *Gate) serve(w *recorder, r *http.Request) {
 	if !g.enter() {
 		w.Header().Set("Retry-After", strconv.Itoa(int(RetryAfter.Seconds())))
-		refuse(w, http.StatusServiceUnavailable, "this peer is shutting down; try again")
+		g.refuse(w, http.StatusServiceUnavailable, "this peer is shutting down; try again")
 		return
 	}
 	defer g.leave()
-	if g.check != nil {
-		if err := g.check(r); err != nil {
-			refuse(w, http.StatusBadRequest, strings.ReplaceAll(err.Error(), "\n", "; "))
+	// What a browser asks before it asks, and whether the process answers, needs no credentials.
+	open := r.Method == http.MethodOptions || r.Method == http.MethodGet && r.URL.Path == "/health"
+	if guard := g.opts.Guard; guard != nil && !open {
+		user, err := guard.Who(r)
+		if err != nil {
+			pass.Challenge(w.Header())
+			g.refuse(w, http.StatusUnauthorized, err.Error())
+			return
+		}
+		w.user = user
+		if r.Method == http.MethodPost && r.URL.Path == "/token" {
+			g.issue(w, r)
+			return
+		}
+		r.SetBasicAuth(user, g.opts.Inner[user])
+	}
+	if g.opts.Check != nil {
+		if err := g.opts.Check(r); err != nil {
+			g.refuse(w, http.StatusBadRequest, strings.ReplaceAll(err.Error(), "\n", "; "))
 			return
 		}
 	}
@@ -142,12 +235,27 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.proxy.ServeHTTP(w, r)
 }
 
+// issue answers with a token.
+func (g *Gate) issue(w http.ResponseWriter, r *http.Request) {
+	token, err := g.opts.Guard.Issue(r)
+	switch {
+	case errors.Is(err, pass.ErrMistake):
+		g.refuse(w, http.StatusBadRequest, err.Error())
+	case err != nil:
+		g.refuse(w, http.StatusInternalServerError, err.Error())
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = json.NewEncoder(w).Encode(map[string]string{"token": token}) // the client has gone if it fails
+	}
+}
+
 // refuse answers as the components do. The body is not read, so the connection cannot be used again.
-func refuse(w http.ResponseWriter, status int, message string) {
+func (g *Gate) refuse(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Connection", "close")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(api.Error{Code: status, Message: message}) // the client has gone if it fails
+	_ = json.NewEncoder(w).Encode(g.opts.Failure(status, message)) // the client has gone if it fails
 }
 
 // serveBody lets h serve a request if the component would.

@@ -3,16 +3,21 @@ package gate
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ipfs-aws/ipfs-aws/cluster/door/pass"
 )
 
 func open(t *testing.T, backend http.HandlerFunc) (*Gate, string) {
@@ -20,11 +25,16 @@ func open(t *testing.T, backend http.HandlerFunc) (*Gate, string) {
 }
 
 func openWith(t *testing.T, backend http.HandlerFunc, bodies map[string]http.Handler) (*Gate, string) {
+	return openAs(t, backend, Options{Bodies: bodies})
+}
+
+func openAs(t *testing.T, backend http.HandlerFunc, opts Options) (*Gate, string) {
+	opts.Log = log.New(io.Discard, "", 0)
 	inner := httptest.NewServer(backend)
 	t.Cleanup(inner.Close)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	g := Open([]net.Listener{l}, inner.Listener.Addr().String(), Options{Log: log.New(io.Discard, "", 0), Bodies: bodies})
+	g := Open([]net.Listener{l}, inner.Listener.Addr().String(), opts)
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
 	return g, "http://" + l.Addr().String()
 }
@@ -59,7 +69,7 @@ func TestRequestsPassUntouched(t *testing.T) {
 // the request before it reads the next one, and ends with a trailer.
 func conversation(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
-	w.Header().Set("Trailer", "X-Stream-Error")
+	w.Header().Set("Trailer", "X-Cluster-Missing")
 	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()
 	_ = http.NewResponseController(w).EnableFullDuplex()
@@ -68,7 +78,7 @@ func conversation(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "got "+lines.Text()+"\n")
 		w.(http.Flusher).Flush()
 	}
-	w.Header().Set("X-Stream-Error", "failed late")
+	w.Header().Set("X-Cluster-Missing", "failed late")
 }
 
 type talk struct {
@@ -101,7 +111,7 @@ func (c *talk) end() {
 	require.NoError(c.t, c.in.Close())
 	_, err := c.out.ReadByte()
 	require.ErrorIs(c.t, err, io.EOF)
-	require.Equal(c.t, "failed late", c.res.Trailer.Get("X-Stream-Error"))
+	require.Equal(c.t, "failed late", c.res.Trailer.Get("X-Cluster-Missing"))
 }
 
 func TestBothDirectionsAtOnceAndTrailers(t *testing.T) {
@@ -111,6 +121,31 @@ func TestBothDirectionsAtOnceAndTrailers(t *testing.T) {
 		c.say(strings.Repeat("x", 10_000))
 	}
 	c.end()
+}
+
+// TestAStreamThatIsNotWholeBreaksOff: some proxies, CloudFront among them, pass no trailers on.
+func TestAStreamThatIsNotWholeBreaksOff(t *testing.T) {
+	_, u := open(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Stream-Error")
+		_, _ = io.WriteString(w, "{}\n")
+		w.(http.Flusher).Flush()
+		w.Header().Set("X-Stream-Error", "")
+		w.Header().Add("X-Stream-Error", r.URL.Query().Get("fail"))
+	})
+	for fail, want := range map[string]string{
+		"": "{}\n", "late": "{}\n" + `{"error":"late","code":500}` + "\n", `a "b"`: "{}\n" + `{"error":"a \"b\"","code":500}` + "\n",
+	} {
+		res, err := http.Get(u + "/pins?fail=" + url.QueryEscape(fail))
+		require.NoError(t, err)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, want, string(body))
+		if fail == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		}
+	}
 }
 
 func TestDrainFinishesWhatIsInFlightAndRefusesTheRest(t *testing.T) {
@@ -205,4 +240,79 @@ func TestABodyIsServedHereOnceTheComponentHasGrantedIt(t *testing.T) {
 	require.NoError(t, res.Body.Close())
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "other methods are the component's")
 	require.Equal(t, 1, served)
+}
+
+// logged collects the lines of a log.
+type logged struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(b))
+	return len(b), nil
+}
+
+func (l *logged) last(t *testing.T, n int) string {
+	require.Eventually(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.lines) == n
+	}, time.Minute, time.Millisecond)
+	return l.lines[n-1]
+}
+
+func TestTheGateAdmitsUsersAndWritesWhoCame(t *testing.T) {
+	var lines logged
+	_, u := openAs(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		require.Equal(t, "inner", password, "what the client sent goes no further")
+		_, _ = io.WriteString(w, "hello "+user)
+	}, Options{Guard: pass.New(map[string]string{"admin": "pw"}, []byte("secret"), ""), Inner: map[string]string{"admin": "inner"}, Requests: &lines})
+	n := 0
+	ask := func(method, path, authorization, forwarded string) (int, string) {
+		req, err := http.NewRequest(method, u+path, nil)
+		require.NoError(t, err)
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		if forwarded != "" {
+			req.Header.Set("X-Forwarded-For", forwarded)
+		}
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		n++
+		require.Equal(t, res.StatusCode == http.StatusUnauthorized, len(res.Header["Www-Authenticate"]) > 0)
+		return res.StatusCode, string(body)
+	}
+	const right, wrong = "Basic YWRtaW46cHc=", "Basic YWRtaW46cHg="
+	code, body := ask(http.MethodGet, "/id?a=b", right, "6.6.6.6, 203.0.113.9")
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "hello admin", body)
+	line := lines.last(t, n)
+	require.Regexp(t, `^203\.0\.113\.9 - admin \[.*\] "GET /id\?a=b HTTP/1\.1" 200 11\n$`, line, "what is before the balancer's hop may be made up")
+	for _, a := range []string{"", wrong, "Bearer x"} {
+		code, body = ask(http.MethodPost, "/token", a, "")
+		require.Equal(t, http.StatusUnauthorized, code)
+		require.Contains(t, body, `"code":401`)
+		require.Regexp(t, `^127\.0\.0\.1 - - \[.*\] "POST /token HTTP/1\.1" 401 `, lines.last(t, n))
+	}
+	code, body = ask(http.MethodPost, "/token?expires-in=1h", right, "[2001:db8::1]:443")
+	require.Equal(t, http.StatusOK, code)
+	require.Regexp(t, `^2001:db8::1 - admin `, lines.last(t, n))
+	var issued struct{ Token string }
+	require.NoError(t, json.Unmarshal([]byte(body), &issued))
+	code, body = ask(http.MethodGet, "/id", "Bearer "+issued.Token, "bogus")
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "hello admin", body)
+	require.Regexp(t, `^127\.0\.0\.1 - admin `, lines.last(t, n))
+	code, body = ask(http.MethodPost, "/token?expires-in=x", right, "")
+	require.Equal(t, http.StatusBadRequest, code, body)
+	code, _ = ask(http.MethodPost, "/token", "Bearer "+issued.Token, "")
+	require.Equal(t, http.StatusBadRequest, code, "a token issues none")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/ipfs-cluster/ipfs-cluster/state"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/requests"
 )
 
 // ErrShuttingDown is what a change gets that comes after Shutdown was called.
@@ -74,6 +76,13 @@ func (c *Consensus) Place(ctx context.Context, pin api.Pin, v placement.Version)
 	return c.queue.log(ctx, operation{pin: pin, of: v})
 }
 
+// Drop removes one of the requests that a pin stands for, and the pin with the last of them. If there is no
+// such pin, the error is [state.ErrNotFound]; if there is no such request, [requests.ErrNotFound]. It is
+// durable when Drop returns nil.
+func (c *Consensus) Drop(ctx context.Context, id api.Cid, requestID string) error {
+	return c.queue.log(ctx, operation{pin: api.PinCid(id), drop: requestID})
+}
+
 // Last returns the CID of the newest change that this process has written, and
 // whether it removed the pin; ok is false if there was none. A peer that knows
 // it has received all pins that were written before. Placements do not count.
@@ -104,6 +113,7 @@ type operation struct {
 	pin    api.Pin
 	remove bool
 	of     placement.Version // not empty: only where the pin is changes
+	drop   string            // not empty: the request that goes
 	done   chan error        // receives the one result
 }
 
@@ -220,6 +230,8 @@ func (q *queue) commit(group []operation) {
 			err = pinset.Rm(q.ctx, op.pin.Cid)
 		case op.of != "":
 			err = pinset.Place(q.ctx, op.pin, op.of)
+		case op.drop != "":
+			op.remove, err = q.drop(pinset, op.pin.Cid, op.drop)
 		default:
 			err = q.add(pinset, op.pin)
 		}
@@ -256,8 +268,14 @@ func (q *queue) commit(group []operation) {
 }
 
 // add adds a pin. One that is there keeps its name, metadata and origins where the new
-// one says nothing about them: a client that pins a CID again does not mean to forget them.
+// one says nothing about them: a client that pins a CID again does not mean to forget them. It keeps the
+// requests of the pinning service in any case.
 func (q *queue) add(pinset batch, pin api.Pin) error {
+	if pin.PinUpdate.Defined() {
+		// ipfs-cluster copies the metadata of the pin that this one is made from.
+		pin.Metadata = maps.Clone(pin.Metadata)
+		delete(pin.Metadata, requests.Key)
+	}
 	was, _, err := pinset.Read(q.ctx, pin.Cid)
 	switch {
 	case errors.Is(err, state.ErrNotFound):
@@ -267,14 +285,33 @@ func (q *queue) add(pinset batch, pin api.Pin) error {
 		if pin.Name == "" {
 			pin.Name = was.Name
 		}
-		if len(pin.Metadata) == 0 {
-			pin.Metadata = placement.Homed(was.Metadata, "")
+		if len(requests.Client(pin.Metadata)) == 0 {
+			pin.Metadata = requests.Keep(placement.Homed(was.Metadata, ""), pin.Metadata)
 		}
 		if len(pin.Origins) == 0 {
 			pin.Origins = was.Origins
 		}
+		if pin, err = requests.Merge(was, pin); err != nil {
+			return err
+		}
 	}
 	return pinset.Add(q.ctx, pin)
+}
+
+// drop removes one of the requests of a pin, and reports whether the pin went with it.
+func (q *queue) drop(pinset batch, id api.Cid, requestID string) (removed bool, err error) {
+	was, _, err := pinset.Read(q.ctx, id)
+	if err != nil {
+		return false, err
+	}
+	left, any, err := requests.Without(was, requestID)
+	if err != nil {
+		return false, err
+	}
+	if !any {
+		return true, pinset.Rm(q.ctx, id)
+	}
+	return false, pinset.Add(q.ctx, left)
 }
 
 func answer(group []operation, err error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/placement"
+	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/requests"
 )
 
 // pinset records what happens to it. A commit waits for the gate.
@@ -269,6 +270,46 @@ func TestAPinThatIsWrittenAgainKeepsWhatTheClientDoesNotMention(t *testing.T) {
 	require.Equal(t, "b", p.added[1].Name)
 	require.Equal(t, again.Metadata, p.added[1].Metadata)
 	q.close()
+}
+
+func TestAPinGoesWithItsLastRequest(t *testing.T) {
+	p, q := start(t, 100)
+	close(p.gate)
+	was := pin(t, "a").pin
+	one, two := requests.New(was.Cid), requests.New(was.Cid)
+	with := func(all ...requests.Request) api.Pin {
+		out := was
+		var err error
+		out.Metadata, err = requests.Set(nil, all)
+		require.NoError(t, err)
+		return out
+	}
+	c := &Consensus{queue: q}
+	ctx := context.Background()
+	require.ErrorIs(t, c.Drop(ctx, was.Cid, one.ID), state.ErrNotFound)
+	p.has = map[string]api.Pin{was.Cid.String(): with(one, two)}
+	require.ErrorIs(t, c.Drop(ctx, was.Cid, "bogus"), requests.ErrNotFound)
+	require.NoError(t, c.Drop(ctx, was.Cid, one.ID))
+	require.Equal(t, with(two).Metadata, p.added[0].Metadata)
+	_, removed, _ := c.Last()
+	require.False(t, removed)
+	// What comes at the same time is added to what is there.
+	require.NoError(t, q.log(ctx, operation{pin: with(requests.Request{ID: "x", At: 1})}))
+	all, err := requests.Of(p.added[1])
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	// A pin that is made from another one does not stand for what that one was asked for.
+	from := with(one)
+	from.PinUpdate = pin(t, "b").pin.Cid
+	delete(p.has, was.Cid.String())
+	require.NoError(t, q.log(ctx, operation{pin: from}))
+	require.NotContains(t, p.added[2].Metadata, requests.Key)
+	p.has[was.Cid.String()] = with(two)
+	require.NoError(t, c.Drop(ctx, was.Cid, two.ID))
+	_, removed, _ = c.Last()
+	require.True(t, removed)
+	q.close()
+	require.Equal(t, []string{"-" + was.Cid.String()}, p.commits[len(p.commits)-1])
 }
 
 func TestAChangeIsAnsweredWhenTheOthersHaveItAndTheNextOneGoesOn(t *testing.T) {

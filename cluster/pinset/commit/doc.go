@@ -21,6 +21,6 @@
 //   - A placement is written only if the pin's record is still the one that it is for
 //     (package placement). So on one peer a move follows nothing but the last decision.
 //   - A pin that is written again keeps its name, metadata and origins where the client says
-//     nothing about them.
+//     nothing about them, and the requests of the pinning service always (package requests).
 //   - A crash loses at most what was not answered.
 package commit

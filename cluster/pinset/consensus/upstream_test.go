@@ -11,6 +11,7 @@ import (
 	upstream "github.com/ipfs-cluster/ipfs-cluster/consensus/crdt"
 	"github.com/libp2p/go-libp2p-gorpc"
 	"github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/store"
@@ -18,16 +19,26 @@ import (
 
 // What is called by name has these names, and these parameters.
 func TestTheRPCMethodsAreThoseOfIPFSCluster(t *testing.T) {
-	for _, name := range []string{"PinTracker.Track", "PinTracker.Untrack", "PinTracker.Status", "PeerMonitor.LatestMetrics"} {
+	for _, name := range []string{"PinTracker.Track", "PinTracker.Untrack", "PinTracker.Status", "PinTracker.StatusAll", "PeerMonitor.LatestMetrics",
+		"Cluster.ID", "Cluster.Pin", "Cluster.Status", "Consensus.Peers"} {
 		require.Contains(t, ipfscluster.DefaultRPCPolicy, name)
 	}
 	require.Equal(t, ipfscluster.RPCTrusted, ipfscluster.DefaultRPCPolicy["PinTracker.Status"], "other peers may ask it: an ending peer does")
+	require.Equal(t, ipfscluster.RPCTrusted, ipfscluster.DefaultRPCPolicy["PinTracker.StatusAll"], "so does a list of the pinning service")
+	require.Equal(t, ipfscluster.RPCOpen, ipfscluster.DefaultRPCPolicy["Cluster.ID"], "and what shows a pin")
 	var tracker *ipfscluster.PinTrackerRPCAPI
 	var monitor *ipfscluster.PeerMonitorRPCAPI
+	var cluster *ipfscluster.ClusterRPCAPI
+	var consensus *ipfscluster.ConsensusRPCAPI
 	var _ func(context.Context, api.Pin, *struct{}) error = tracker.Track
 	var _ func(context.Context, api.Pin, *struct{}) error = tracker.Untrack
 	var _ func(context.Context, api.Cid, *api.PinInfo) error = tracker.Status
 	var _ func(context.Context, string, *[]api.Metric) error = monitor.LatestMetrics
+	var _ func(context.Context, <-chan api.TrackerStatus, chan<- api.PinInfo) error = tracker.StatusAll
+	var _ func(context.Context, struct{}, *api.ID) error = cluster.ID
+	var _ func(context.Context, api.Pin, *api.Pin) error = cluster.Pin
+	var _ func(context.Context, api.Cid, *api.GlobalPinInfo) error = cluster.Status
+	var _ func(context.Context, struct{}, *[]peer.ID) error = consensus.Peers
 }
 
 // ipfs-cluster's own component subscribes to the topic that ours does.

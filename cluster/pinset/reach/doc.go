@@ -11,5 +11,8 @@
 // because it is paused or busy, is not waited for during the next [leaveAlone]. Peers of former
 // releases and of ipfs-cluster are not waited for either.
 //
+// Two peers that change the same pin at the same moment both succeed, and one change wins. A caller that minds
+// asks with [Reach.Agree] and then looks whose it is.
+//
 // Nothing is kept.
 package reach

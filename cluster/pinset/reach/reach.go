@@ -25,7 +25,7 @@ var logger = logging.Logger("cluster-aws")
 // object each way on a stream.
 //
 //	→ {"changes":["CID",…]}
-//	← {"applied":true}
+//	← {"applied":true,"heads":["CID",…]}, with its newest changes
 const Protocol = protocol.ID("/ipfs-aws/cluster/applied/1")
 
 const (
@@ -63,7 +63,8 @@ type question struct {
 }
 
 type answer struct {
-	Applied bool `json:"applied"`
+	Applied bool      `json:"applied"`
+	Heads   []cid.Cid `json:"heads,omitempty"`
 }
 
 // Reach asks the other peers. It is safe for concurrent use.
@@ -74,6 +75,9 @@ type Reach struct {
 
 	mu    sync.Mutex
 	alone map[peer.ID]time.Time // until when a peer is not waited for
+	// asking says that a question of Agree is under way; next is closed when the one after it is answered.
+	asking bool
+	next   chan struct{}
 }
 
 // New returns a Reach that asks other peers over a host, and lets it answer theirs.
@@ -108,7 +112,7 @@ func (r *Reach) serve(s network.Stream) error {
 	if err := r.await(ctx, q.Changes); err != nil {
 		return err
 	}
-	return json.NewEncoder(s).Encode(answer{Applied: true})
+	return json.NewEncoder(s).Encode(answer{Applied: true, Heads: r.consensus.Heads(ctx)})
 }
 
 // await returns nil when all changes are applied here.
@@ -147,19 +151,69 @@ func (r *Reach) missing(ctx context.Context, changes []cid.Cid) (missing []cid.C
 // Wait returns when all peers that are connected show the newest changes of this one, or are
 // not to be waited for.
 func (r *Reach) Wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, waitFor)
+	defer cancel()
+	r.wait(ctx)
+}
+
+// Agree does the same, and then waits until this peer has what the others had written by then. So when it
+// returns, a change of this peer has won or lost against all that were made at the same moment. Those that call
+// it while another call asks share the next question.
+func (r *Reach) Agree(ctx context.Context) {
+	r.mu.Lock()
+	if r.next == nil {
+		r.next = make(chan struct{})
+	}
+	agreed := r.next
+	if !r.asking {
+		r.asking = true
+		go r.agree()
+	}
+	r.mu.Unlock()
+	select {
+	case <-agreed:
+	case <-ctx.Done():
+	}
+}
+
+// agree asks until nobody waits for the next question.
+func (r *Reach) agree() {
+	for {
+		r.mu.Lock()
+		agreed := r.next
+		r.next, r.asking = nil, agreed != nil
+		r.mu.Unlock()
+		if agreed == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), waitFor)
+		if err := r.await(ctx, r.wait(ctx)); err != nil {
+			logger.Debugf("the newest changes of the other peers are not here yet: %s", err)
+		}
+		cancel()
+		close(agreed)
+	}
+}
+
+// wait returns the newest changes of the peers that answered.
+func (r *Reach) wait(ctx context.Context) (heads []cid.Cid) {
 	changes := r.consensus.Heads(ctx)
 	if len(changes) == 0 {
-		return
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "changes"), waitFor)
-	defer cancel()
+	ctx = network.WithNoDial(ctx, "changes")
+	var mu sync.Mutex
 	var waiting sync.WaitGroup
 	for _, id := range r.host.Network().Peers() {
 		if !r.consensus.IsTrustedPeer(ctx, id) || !r.toAsk(id) {
 			continue
 		}
 		waiting.Go(func() {
-			if err := r.ask(ctx, id, changes); err != nil {
+			theirs, err := r.ask(ctx, id, changes)
+			mu.Lock()
+			defer mu.Unlock()
+			heads = append(heads, theirs...)
+			if err != nil {
 				logger.Debugf("peer %s may not show the newest changes of the pinset yet, it is not waited for during %s: %s", id, leaveAlone, err)
 				r.mu.Lock()
 				r.alone[id] = time.Now().Add(leaveAlone)
@@ -168,6 +222,7 @@ func (r *Reach) Wait(ctx context.Context) {
 		})
 	}
 	waiting.Wait()
+	return heads
 }
 
 func (r *Reach) toAsk(id peer.ID) bool {
@@ -176,22 +231,22 @@ func (r *Reach) toAsk(id peer.ID) bool {
 	return !time.Now().Before(r.alone[id])
 }
 
-func (r *Reach) ask(ctx context.Context, id peer.ID, changes []cid.Cid) error {
+func (r *Reach) ask(ctx context.Context, id peer.ID, changes []cid.Cid) ([]cid.Cid, error) {
 	s, err := r.host.NewStream(ctx, id, Protocol)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.Close()
 	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
 	if err := json.NewEncoder(s).Encode(question{changes}); err != nil {
-		return err
+		return nil, err
 	}
 	var a answer
 	if err := json.NewDecoder(io.LimitReader(s, maxMessage)).Decode(&a); err != nil {
-		return err
+		return nil, err
 	}
 	if !a.Applied {
-		return errors.New("it says that it does not")
+		return nil, errors.New("it says that it does not")
 	}
-	return nil
+	return a.Heads, nil
 }

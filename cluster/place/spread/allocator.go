@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
 	rpc "github.com/libp2p/go-libp2p-gorpc"
@@ -87,4 +88,11 @@ func (a *Allocator) Candidates(set api.MetricsSet) []Candidate {
 		return 0
 	})
 	return out
+}
+
+// TooFewPeers recognises the error of a pin for which there are fewer peers than it needs at this moment.
+//
+// upstream: too-few-peers
+func TooFewPeers(message string) bool {
+	return strings.HasPrefix(message, "not enough peers to allocate CID")
 }
