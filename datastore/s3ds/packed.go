@@ -84,7 +84,6 @@ type Packed struct {
 	looseKeys keyLocks // of those whose object is being written or removed
 	commits   commits
 	segs      segments
-	heal      heal
 	up        uploads
 	compact   compaction
 	gather    gather
@@ -167,7 +166,6 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	p.commits.init()
 	p.segs.retired = map[pack.ID]struct{}{}
 	p.segs.running = map[chan struct{}]struct{}{}
-	p.heal.keys = map[string]struct{}{}
 	p.up.init()
 	p.compact.init()
 	p.gather.init()

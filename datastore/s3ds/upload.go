@@ -254,18 +254,22 @@ func (p *Packed) salvage(ctx context.Context, s *journal.Segment) error {
 		return err
 	}
 	for _, e := range entries {
-		l, err := p.lookup(name(e.Multihash))
+		l, err := p.x.Get(name(e.Multihash))
 		if errors.Is(err, index.ErrNotFound) || err == nil && (l.Kind != index.Journal || pack.ID(l.Segment) != s.ID()) {
 			continue // deleted, or elsewhere
 		} else if err != nil {
 			return err
 		}
 		data, err := p.j.Get(journal.Location{Segment: s.ID(), Offset: e.Offset, Length: e.Length}, e.Multihash)
-		p.heal.note(name(e.Multihash)) // for append to replace the entry
-		if errors.Is(err, pack.ErrCorrupt) {
-			continue
-		} else if err != nil {
+		if err != nil && !errors.Is(err, pack.ErrCorrupt) {
 			return err
+		}
+		// Append takes its place then.
+		if noted := p.x.NoteDamage(ctx, index.Entry{Key: e.Multihash, Location: l}); noted != nil || err != nil {
+			if noted != nil {
+				return noted
+			}
+			continue
 		}
 		if err := p.append(ctx, []pack.Block{{Multihash: e.Multihash, Data: data}}); err != nil {
 			return err
@@ -325,7 +329,7 @@ func (p *Packed) waitStored(ctx context.Context, names []name) error {
 	for {
 		changed := p.up.watch()
 		for len(names) > 0 {
-			l, err := p.lookup(names[0])
+			l, err := p.x.Get(names[0])
 			if err != nil && !errors.Is(err, index.ErrNotFound) {
 				return err
 			}
