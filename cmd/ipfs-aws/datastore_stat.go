@@ -452,6 +452,7 @@ func (o *storeStat) describe(s s3ds.Stat) {
 		s.Owner.Since.UTC().Format(time.RFC3339), s.Owner.Unknown)
 	problem(s.Unhealthy != nil, "uploads fail, and are tried again: %v", s.Unhealthy)
 	problem(s.StuckSegments > 0, "%d segments of the journal are damaged and stay where they are; what is good in them was saved", s.StuckSegments)
+	problem(len(s.Recovery.Damaged) > 0, "%d parts of the journal were damaged at the start: look at the disk; the originals are kept as *.damaged", len(s.Recovery.Damaged))
 	problem(s.DamagedBlocks > 0, "%d blocks are damaged or lost: put them again, or let `ipfs-aws datastore verify` name them", s.DamagedBlocks)
 	problem(s.GatherFailure != nil, "inner nodes could not be gathered into a pack of their own, which is tried again: %v", s.GatherFailure)
 	problem(s.CompactFailure != nil, "compaction failed, and is tried again: %v", s.CompactFailure)

@@ -195,6 +195,10 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	if err != nil {
 		return nil, err
 	}
+	if n := len(p.recovery.Damaged); n > 0 {
+		p.fence.tell("%d parts of the journal are damaged, and blocks in them that were acknowledged may be lost; the first: %v. "+
+			"The originals are kept as *.damaged in %s: look at that disk; `ipfs-aws datastore verify` names what is lost, put it again", n, p.recovery.Damaged[0], c.JournalPath)
+	}
 	if err := p.openIndex(ctx, o.fs, o.reindex, progress); err != nil {
 		return nil, err
 	}

@@ -333,6 +333,10 @@ func (p *Packed) repairJournalEntries(ctx context.Context) error {
 	if err := p.x.NoteDamage(ctx, lost...); err != nil {
 		return err
 	}
+	if n := len(lost) - len(moved); n > 0 {
+		p.fence.tell("%d acknowledged blocks are not in the journal, where the index has them: it was lost, rolled back or damaged. Restore %s from a copy and start again, "+
+			"or put the blocks again; `ipfs-aws datastore verify` names them", n, p.c.JournalPath)
+	}
 	_, err := p.x.PutJournal(ctx, moved...)
 	return errors.Join(err, p.x.Commit(ctx))
 }

@@ -148,6 +148,7 @@ var metrics = func() []metric {
 	add(gauge, "journal_waiting", "Writers that wait for room in the journal.", "", func(s Stat) map[string]float64 { return one(float64(s.Journal.Waiting)) })
 	add(counter, "journal_syncs_total", "Synced writes of the journal, each shared by all who waited.", "", func(s Stat) map[string]float64 { return one(float64(s.Journal.Syncs)) })
 	add(gauge, "journal_stuck_segments", "Segments of the journal that are damaged and cannot be uploaded.", "", func(s Stat) map[string]float64 { return one(float64(s.StuckSegments)) })
+	add(gauge, "journal_damaged_parts", "Parts of the journal that were found to be damaged at the start.", "", func(s Stat) map[string]float64 { return one(float64(len(s.Recovery.Damaged))) })
 	add(counter, "uploads_total", "Uploads of packs by outcome (ok, failed).", "outcome", func(s Stat) map[string]float64 {
 		return map[string]float64{"ok": float64(s.Uploads), "failed": float64(s.UploadFailures)}
 	})

@@ -83,6 +83,10 @@ func (p *Packed) upload() {
 				return
 			}
 			p.loose.health.record(p.life, err)
+			if err != nil && errors.Is(err, pack.ErrCorrupt) {
+				p.fence.tell("segment %s of the journal is damaged: %v: what is good in it was saved; look at the disk under journalPath; "+
+					"`ipfs-aws datastore verify` names what is lost, put it again", s.ID(), err)
+			}
 			if err == nil || errors.Is(err, pack.ErrCorrupt) {
 				p.up.set(func() {
 					p.up.inFlight--

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/internal/testkit/s3test"
+	"github.com/ipfs-aws/ipfs-aws/internal/testkit/testnode"
 )
 
 // blockPacks are the paths of the packs of a prefix on the disk of the server, in the order in which they were written.
@@ -153,4 +155,48 @@ func TestBadNetworkIsNotDamage(t *testing.T) {
 	n.Run("datastore", "verify")
 	n.serves(acks)
 	n.Stop()
+}
+
+// TestDamagedJournalIsTold: a bit of the journal is flipped, or the journal is emptied, while the node is stopped. It says so in its log, in `datastore stat` and in verify,
+// and the content that is added again, as the line says, is there.
+func TestDamagedJournalIsTold(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	for damage, c := range map[string]struct {
+		do   func(path string, b []byte) error
+		says string
+	}{
+		"flipped": {func(path string, b []byte) error { b[len(b)/2] ^= 1; return os.WriteFile(path, b, 0o600) }, "of the journal is damaged"},
+		"emptied": {func(path string, _ []byte) error { return os.Remove(path) }, "acknowledged blocks are not in the journal"},
+	} {
+		t.Run(damage, func(t *testing.T) {
+			n := ours(t)
+			n.initOurs(server.URL, server.NewBucket(t), "node-1", map[string]any{"sealAge": "10m"})
+			n.Start()
+			acks := n.addAll(1, 3, true)
+			n.Stop()
+			files, err := filepath.Glob(filepath.Join(n.Dir, "s3ds", "journal", "*.car"))
+			require.NoError(t, err)
+			require.NotEmpty(t, files)
+			for _, path := range files {
+				b, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.NoError(t, c.do(path, b))
+			}
+			n.Start()
+			require.Eventually(t, func() bool {
+				return strings.Contains(n.Logged(), c.says) && strings.Contains(strings.Join(n.stat().Problems, "\n"), "blocks are damaged or lost")
+			}, testnode.Patience, 100*time.Millisecond, n.Logged())
+			out, _, err := n.Try("datastore", "verify")
+			require.Error(t, err)
+			require.Contains(t, out, "(live)")
+			for _, a := range acks {
+				_, err := n.upload(n.API, a.seed, true)
+				require.NoError(t, err)
+			}
+			n.serves(acks)
+			n.Run("datastore", "verify")
+			n.Stop()
+		})
+	}
 }
