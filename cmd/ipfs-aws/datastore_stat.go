@@ -269,6 +269,9 @@ func statStore(n *core.IpfsNode, spec map[string]any, usage func() (uint64, erro
 			return nil, err
 		}
 		out.Blocks, out.Bytes, out.InFlight = s.Blocks, s.Bytes, int64(s.Writing+s.Removing)
+		if s.Damaged > 0 {
+			out.problems = append(out.problems, fmt.Sprintf("%d times a file was read whose bytes do not hash to its name: `ipfs-aws repo verify` names the blocks; put them again", s.Damaged))
+		}
 	default:
 		used, err := usage()
 		if err != nil {
@@ -449,10 +452,12 @@ func (o *storeStat) describe(s s3ds.Stat) {
 		s.Owner.Since.UTC().Format(time.RFC3339), s.Owner.Unknown)
 	problem(s.Unhealthy != nil, "uploads fail, and are tried again: %v", s.Unhealthy)
 	problem(s.StuckSegments > 0, "%d segments of the journal are damaged and stay where they are; what is good in them was saved", s.StuckSegments)
+	problem(len(s.Recovery.Damaged) > 0, "%d parts of the journal were damaged at the start: look at the disk; the originals are kept as *.damaged", len(s.Recovery.Damaged))
 	problem(s.DamagedBlocks > 0, "%d blocks are damaged or lost: put them again, or let `ipfs-aws datastore verify` name them", s.DamagedBlocks)
 	problem(s.GatherFailure != nil, "inner nodes could not be gathered into a pack of their own, which is tried again: %v", s.GatherFailure)
 	problem(s.CompactFailure != nil, "compaction failed, and is tried again: %v", s.CompactFailure)
-	problem(s.UnfitPacks > 0, "%d packs cannot be compacted: `ipfs-aws datastore verify` tells why", s.UnfitPacks)
+	problem(s.Index.UnfitPacks > 0, "%d packs are gone, cut or cannot be read: `ipfs-aws datastore verify` names them; put their blocks again, or restore the objects and verify again", s.Index.UnfitPacks)
+	problem(s.SkippedPacks > 0, "%d packs cannot be compacted: `ipfs-aws datastore verify` tells why", s.SkippedPacks)
 	problem(s.Reads.CacheWriteFailures > 0, "%d pieces could not be written to the cache: look at the space under cachePath", s.Reads.CacheWriteFailures)
 }
 

@@ -34,8 +34,9 @@ last pack or block it has seen when it is called again with the same --sample;
 --restart starts over.
 
 What is found is printed, one line each; "live" means that something needs it.
-Putting such a block again heals it. The exit code is not 0 if anything live
-was found.
+Putting such a block again heals it, and so does restoring the object. What could
+not be read is named as well, and is not called damaged: what is, was read twice.
+The exit code is not 0 if anything live was found or could not be read.
 
   $ ipfs-aws datastore verify --sample 0.1
 `,
@@ -74,6 +75,9 @@ was found.
 				if f.Live {
 					note.Findings++
 				}
+				if f.Unasked {
+					note.Unasked++
+				}
 				r.finding(f)
 			},
 		})
@@ -91,8 +95,15 @@ was found.
 			}
 			text += " (behind " + from + ", where an earlier call was broken off)"
 		}
+		if note.Unasked > 0 {
+			text += fmt.Sprintf("; %d packs or objects could not be read", note.Unasked)
+		}
 		if err := r.result(text, note.Findings); err != nil {
 			return err
+		}
+		if note.Findings == 0 && note.Unasked > 0 {
+			return fmt.Errorf("datastore verify: %d packs or objects could not be read, which does not mean that they are damaged: "+
+				"look at the errors above, and verify again when the bucket answers", note.Unasked)
 		}
 		if note.Findings > 0 {
 			return fmt.Errorf("datastore verify: %d blocks or packs are damaged or missing: put these blocks again, or restore the objects named above", note.Findings)
@@ -109,6 +120,7 @@ type verifyNote struct {
 	Sample   float64
 	After    string // name of the last pack that was looked at
 	Findings int64  // so far, of what is live
+	Unasked  int64  // so far, what could not be read
 }
 
 // verifyFile keeps a note in a file of the repo. It is written once a second at

@@ -16,6 +16,7 @@ import (
 	"github.com/ipfs/kubo/core/commands"
 	"github.com/ipfs/kubo/repo/fsrepo"
 
+	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
 	"github.com/ipfs-aws/ipfs-aws/plugin/adds"
 	"github.com/ipfs-aws/ipfs-aws/plugin/gc"
 	"github.com/ipfs-aws/ipfs-aws/plugin/swap"
@@ -53,6 +54,7 @@ func extendCommands() {
 	extendConfig(commands.ConfigCmd)
 	adds.Extend(commands.AddCmd)
 	gc.Extend(commands.Root)
+	verifyDisk(commands.RepoCmd.Subcommands["verify"])
 	replaceUpdate(commands.UpdateCmd)
 	// The command line's tree and the RPC server's are two roots.
 	kubo.Root.Subcommands["datastore"] = datastoreCmd
@@ -61,6 +63,15 @@ func extendCommands() {
 	kubo.Root.Subcommands["health"] = healthCmd
 	kubo.Root.Helptext.Subcommands = newCommands + kubo.Root.Helptext.Subcommands
 	explainMismatch(kubo.Root, map[*cmds.Command]bool{})
+}
+
+// verifyDisk has `repo verify` read what is on disk, and not what a daemon remembers.
+func verifyDisk(c *cmds.Command) {
+	run := c.Run
+	c.Run = func(req *cmds.Request, res cmds.ResponseEmitter, env cmds.Environment) error {
+		req.Context = efs.FromDisk(req.Context)
+		return run(req, res, env)
+	}
 }
 
 // newCommands stand before kubo's in the help of the program.

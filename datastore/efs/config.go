@@ -60,6 +60,8 @@ type Config struct {
 	// Open. Both or neither must be set; neither means no read cache.
 	CachePath  string
 	CacheBytes int64
+
+	unhashed bool // for tests whose values are not what their names promise
 }
 
 // Validate reports everything that is wrong with the configuration, at once.

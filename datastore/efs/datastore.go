@@ -37,7 +37,8 @@ type Datastore struct {
 	recent  recent
 	cache   *readcache.Cache // nil if off
 
-	active atomic.Int64 // writers at work
+	active  atomic.Int64  // writers at work
+	damaged atomic.Uint64 // reads of files that did not hash to their names
 
 	// closing is held for reading by every call, and for writing by Close.
 	closing sync.RWMutex

@@ -102,6 +102,7 @@ func TestEveryErrorInEveryOperation(t *testing.T) {
 				for _, call := range calls {
 					name := fmt.Sprintf("%v/%s/done=%v/%s", errno, op, done, call.name)
 					cfg := testConfig(memdir.New(t))
+					cfg.unhashed = true // one call puts another value
 					cfg.ShardFunc, cfg.Workers = "/repo/flatfs/shard/v1/suffix/1", 2
 					d, err := Open(cfg)
 					require.NoError(t, err)

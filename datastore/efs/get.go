@@ -89,7 +89,7 @@ func (d *Datastore) resolve(ctx context.Context, s *shard, name string) (size in
 	return info.Size, ok, nil
 }
 
-// Get returns a block, or ds.ErrNotFound. An error of the file system is never ErrNotFound.
+// Get returns a block, or ds.ErrNotFound. An error of the file system is never ErrNotFound. What is read is hashed; see ErrCorrupt.
 func (d *Datastore) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	if err := d.enter(); err != nil {
 		return nil, err
@@ -115,6 +115,8 @@ const getAttempts = 4
 
 func (d *Datastore) get(ctx context.Context, s *shard, name string) ([]byte, error) {
 	var err error
+	memory := ctx.Value(fromDisk{}) == nil
+	damaged := 0
 	for range getAttempts {
 		size, ok, lerr := d.locate(ctx, s, name)
 		if lerr != nil {
@@ -123,10 +125,10 @@ func (d *Datastore) get(ctx context.Context, s *shard, name string) ([]byte, err
 		if !ok {
 			return nil, ds.ErrNotFound
 		}
-		if value, hit := d.recent.get(name, size); hit {
+		if value, hit := d.recent.get(name, size); hit && memory {
 			return value, nil
 		}
-		if d.cache != nil {
+		if d.cache != nil && memory {
 			if value, hit := d.cache.Get(name, size); hit {
 				return value, nil
 			}
@@ -140,6 +142,12 @@ func (d *Datastore) get(ctx context.Context, s *shard, name string) ([]byte, err
 			// Deleted or replaced since we looked, or not by us at all.
 			if _, _, rerr := d.resolve(ctx, s, name); rerr != nil {
 				return nil, rerr
+			}
+		case errors.Is(err, errDamaged):
+			d.damaged.Add(1)
+			if damaged++; damaged == 2 {
+				return nil, fmt.Errorf("efs: get block %s, read twice: %w: %w; put the block again, or delete it and let the node fetch it",
+					d.file(s.name, name), ErrCorrupt, err)
 			}
 		case errors.Is(err, syscall.ESTALE):
 			// The handle was of a file that has been replaced; its name may lead to the new one.
@@ -165,8 +173,14 @@ func (d *Datastore) read(ctx context.Context, s *shard, name string, size int64)
 	}
 	defer d.closeLater(f)
 	value, err := readBlock(f, size)
-	if err == nil && d.cache != nil {
+	if err != nil {
+		return nil, err
+	}
+	if !d.cfg.unhashed && !matches(name, value) {
+		return nil, errDamaged
+	}
+	if d.cache != nil {
 		d.late.add(d.cache.Put(name, value, epoch))
 	}
-	return value, err
+	return value, nil
 }

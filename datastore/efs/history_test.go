@@ -116,7 +116,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	h.fs = crashfs.New(rand.New(rand.NewPCG(seed, 9)), names, tick)
 	h.view = faultfs.New(h.fs)
 	h.disk = h.fs
-	h.cfg = Config{Path: "/blocks", ShardFunc: "/repo/flatfs/shard/v1/suffix/1", Workers: 1 + rng.IntN(4)}
+	h.cfg = Config{Path: "/blocks", ShardFunc: "/repo/flatfs/shard/v1/suffix/1", Workers: 1 + rng.IntN(4), unhashed: true}
 	if rng.IntN(2) == 0 {
 		h.disk = crashfs.New(rand.New(rand.NewPCG(seed, 10)), crashfs.OnSyncDir, tick)
 		h.cfg.IndexPath = "/index"

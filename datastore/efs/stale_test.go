@@ -184,6 +184,7 @@ func TestRemovedDirectoryIsMadeAnew(t *testing.T) {
 // A block that somebody removed is not found, and one that they changed is read as it is.
 func TestReadsCorrectTheIndex(t *testing.T) {
 	cfg := aged(t)
+	cfg.unhashed = true
 	d := mustReopen(t, cfg)
 	require.NoError(t, os.Remove(blockPath(cfg, 0)))
 	key, _ := block(0)

@@ -109,11 +109,22 @@ func (p *Packed) compactLoop() {
 func (p *Packed) compactAll(ctx context.Context, pause time.Duration, progress func(Progress)) error {
 	p.compact.mu.Lock()
 	defer p.compact.mu.Unlock()
+	p.compact.state.Lock()
+	for id, why := range p.compact.skip {
+		if errors.Is(why, bucket.ErrAccessDenied) || errors.Is(why, bucket.ErrArchived) { // it may be allowed, or restored, by now
+			delete(p.compact.skip, id)
+		}
+	}
+	p.compact.state.Unlock()
 	done := Progress{Doing: "repack"}
+	var err error
+	var undeleted *bucket.DeleteError // some objects cannot be deleted: the rest goes on, and the next round tries again
 	for {
-		n, err := p.removeDead(ctx)
-		if err != nil {
-			return err
+		n := 0
+		if undeleted == nil {
+			if n, err = p.removeDead(ctx); err != nil && !errors.As(err, &undeleted) {
+				return err
+			}
 		}
 		if n > 0 {
 			done.Packs += int64(n)
@@ -121,11 +132,11 @@ func (p *Packed) compactAll(ctx context.Context, pause time.Duration, progress f
 		}
 		group := p.plan()
 		if len(group) == 0 {
-			return nil
-		}
-		blocks, size, err := p.merge(ctx, group)
-		if err != nil {
 			return err
+		}
+		blocks, size, failed := p.merge(ctx, group)
+		if failed != nil {
+			return failed
 		}
 		done.Packs += int64(len(group))
 		done.Blocks += blocks
@@ -190,11 +201,23 @@ func (p *Packed) removeDead(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	err := p.b.Delete(ctx, objects...)
-	p.fence.deleted(err, names...)
-	if err != nil {
+	var some *bucket.DeleteError
+	if err != nil && !errors.As(err, &some) {
+		p.fence.deleted(err, names...)
 		return 0, fmt.Errorf("delete %d dead packs: %w", len(dead), err)
 	}
+	gone := dead[:0:0]
 	for _, k := range dead {
+		var failed error
+		if some != nil {
+			failed = some.Failed[p.name(k.Name)]
+		}
+		p.fence.deleted(failed, k.Name)
+		if failed == nil {
+			gone = append(gone, k)
+		}
+	}
+	for _, k := range gone {
 		if err := p.x.RemovePack(ctx, k.ID); err != nil {
 			return 0, err
 		}
@@ -202,11 +225,14 @@ func (p *Packed) removeDead(ctx context.Context) (int, error) {
 	}
 	p.compact.state.Lock()
 	defer p.compact.state.Unlock()
-	p.compact.removed += uint64(len(dead))
-	for _, k := range dead {
+	p.compact.removed += uint64(len(gone))
+	for _, k := range gone {
 		delete(p.compact.skip, k.ID)
 	}
-	return len(dead), nil
+	if err != nil {
+		err = fmt.Errorf("delete dead packs: %w", err)
+	}
+	return len(gone), err
 }
 
 // class tells which packs may be merged with each other: packs of nodes stay by themselves.
@@ -274,7 +300,10 @@ func (p *Packed) merge(ctx context.Context, packs []index.Pack) (blocks, size in
 			entries = append(entries, e)
 			return err
 		})
-		if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, bucket.ErrNotFound) {
+		if err != nil && ofObject(err) {
+			if _, asked := p.judge(ctx, k.ID); asked != nil && !ofObject(asked) {
+				return 0, 0, fmt.Errorf("compact pack %q: %w", p.name(k.Name), asked)
+			}
 			// Its good blocks stay where they are; readers are told about the others.
 			p.compact.state.Lock()
 			p.compact.skip[k.ID] = err

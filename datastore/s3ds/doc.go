@@ -47,7 +47,7 @@
 //   - A block whose segment is uploaded before the index heard of it is written once more (segments), for the index
 //     takes its copy in the pack for dead.
 //   - A pack is not removed while it is uploaded again (compaction.hold), for the index may take blocks into it.
-//   - What the index expects somewhere and is not there is an error, and is replaced by the next put (heal).
+//   - What the index expects somewhere and is not there is an error, and is replaced by the next put (judge.go).
 //
 // A node without a usable index makes it again from the bucket (one GET per pack) and its journal. One whose index
 // may not agree with the bucket, because another process owned the prefix since, or this one did not end in order, is

@@ -101,7 +101,7 @@ func (p *Packed) storedIn(ctx context.Context, k index.Pack, yield func(query.En
 		return false, fmt.Errorf("s3ds: list pack %q: %w", p.name(k.Name), err)
 	}
 	for _, e := range entries {
-		l, err := p.lookup(name(e.Multihash))
+		l, err := p.x.Get(name(e.Multihash))
 		if errors.Is(err, index.ErrNotFound) || err == nil && (l.Kind != index.InPack || l.Pack != k.ID) {
 			continue
 		} else if err != nil {

@@ -25,7 +25,7 @@ func (h *health) record(ctx context.Context, err error) {
 	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrClosed)) {
 		return
 	}
-	if errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrInvalidRange) || errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrInvalidRange) || errors.Is(err, bucket.ErrArchived) || errors.Is(err, ErrCorrupt) {
 		err = nil
 	}
 	h.mu.Lock()

@@ -175,7 +175,7 @@ func TestMemoryOf64AddsAndABucketThatTakes2s(t *testing.T) {
 			require.Positive(t, said, "they say why, once an upload has failed")
 			require.LessOrEqual(t, p.j.Stats().Bytes, s.c.JournalSize)
 			for _, h := range more {
-				l, err := p.lookup(name(h))
+				l, err := p.x.Get(name(h))
 				require.NoError(t, err)
 				_, err = p.fetch(t.Context(), name(h), l)
 				require.NoError(t, err)

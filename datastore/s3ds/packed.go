@@ -84,7 +84,6 @@ type Packed struct {
 	looseKeys keyLocks // of those whose object is being written or removed
 	commits   commits
 	segs      segments
-	heal      heal
 	up        uploads
 	compact   compaction
 	gather    gather
@@ -167,7 +166,6 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	p.commits.init()
 	p.segs.retired = map[pack.ID]struct{}{}
 	p.segs.running = map[chan struct{}]struct{}{}
-	p.heal.keys = map[string]struct{}{}
 	p.up.init()
 	p.compact.init()
 	p.gather.init()
@@ -196,6 +194,10 @@ func openPacked(ctx context.Context, loose *Datastore, c Config, repo string, o 
 	})
 	if err != nil {
 		return nil, err
+	}
+	if n := len(p.recovery.Damaged); n > 0 {
+		p.fence.tell("%d parts of the journal are damaged, and blocks in them that were acknowledged may be lost; the first: %v. "+
+			"The originals are kept as *.damaged in %s: look at that disk; `ipfs-aws datastore verify` names what is lost, put it again", n, p.recovery.Damaged[0], c.JournalPath)
 	}
 	if err := p.openIndex(ctx, o.fs, o.reindex, progress); err != nil {
 		return nil, err

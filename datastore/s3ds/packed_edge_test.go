@@ -125,7 +125,7 @@ func TestBlockThatIsLateForItsSegment(t *testing.T) {
 	locs, err := p.j.Append(t.Context(), late)
 	require.NoError(t, err)
 	flush(t, p)
-	again, err := p.appended(t.Context(), late, locs, p.indexJournal)
+	again, err := p.appended(t.Context(), late, locs, p.putJournal)
 	require.NoError(t, err)
 	require.Equal(t, late, again, "the segment is gone, and the pack has the block for dead")
 	has, err := p.Has(t.Context(), key)

@@ -63,18 +63,7 @@ func (p *Packed) putLoose(ctx context.Context, puts []put) error {
 		return err
 	}
 	late := context.WithoutCancel(ctx)
-	fresh := entries[:0:0]
-	for _, e := range entries {
-		if !p.heal.has(name(e.Key)) {
-			fresh = append(fresh, e)
-			continue
-		}
-		// It may point into a pack where it is damaged.
-		if err := p.replace(late, e); err != nil {
-			return err
-		}
-	}
-	if _, err := p.x.PutLoose(late, fresh...); err != nil {
+	if _, err := p.x.PutLoose(late, entries...); err != nil {
 		return err
 	}
 	return p.commit(late)
@@ -160,10 +149,7 @@ func (p *Packed) ownObject(ctx context.Context, n name, l index.Location) ([]byt
 		return nil, false
 	}
 	late := context.WithoutCancel(ctx)
-	loose := index.Entry{Key: n, Location: index.Location{Kind: index.Loose, Length: int64(len(value))}}
-	if ok, err := p.x.Replace(late, l, loose); ok && err == nil { // or at the next read
-		p.heal.forget(n)
-	}
+	_, _ = p.x.Replace(late, l, index.Entry{Key: n, Location: index.Location{Kind: index.Loose, Length: int64(len(value))}}) // if it fails, the next read tries again
 	return value, true
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"time"
 
@@ -49,7 +50,7 @@ func (p *Packed) get(ctx context.Context, n name) ([]byte, error) {
 	var last index.Location
 	var gone error
 	for range maxMoves {
-		l, err := p.lookup(n)
+		l, err := p.x.Get(n)
 		if errors.Is(err, index.ErrNotFound) {
 			return nil, index.ErrNotFound
 		} else if err != nil {
@@ -62,6 +63,7 @@ func (p *Packed) get(ctx context.Context, n name) ([]byte, error) {
 		switch {
 		case err == nil:
 			p.kin.learn(n, value)
+			p.sound(ctx, n)
 			return value, nil
 		case errors.Is(err, journal.ErrNoSegment), errors.Is(err, bucket.ErrNotFound), errors.Is(err, index.ErrNotFound):
 			last, gone = l, err
@@ -69,11 +71,19 @@ func (p *Packed) get(ctx context.Context, n name) ([]byte, error) {
 			if value, ok := p.ownObject(ctx, n, l); ok {
 				return value, nil
 			}
-			p.damaged(n)
+			p.damaged(ctx, n, l)
 			if errors.Is(err, ErrCorrupt) {
 				return nil, err
 			}
 			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		case l.Kind == index.InPack && (errors.Is(err, bucket.ErrInvalidRange) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, bucket.ErrArchived)):
+			if value, ok := p.ownObject(ctx, n, l); ok {
+				return value, nil
+			}
+			if why, asked := p.judge(ctx, l.Pack); why == "" || asked != nil || errors.Is(err, bucket.ErrArchived) {
+				return nil, err
+			}
+			last, gone = l, err
 		default:
 			return nil, err
 		}
@@ -81,15 +91,17 @@ func (p *Packed) get(ctx context.Context, n name) ([]byte, error) {
 	if value, ok := p.ownObject(ctx, n, last); ok {
 		return value, nil
 	}
-	p.damaged(n)
-	return nil, fmt.Errorf("%w: the index says that it is in %s, where it is not: put it again, or delete it: %w", ErrLost, p.describe(last), gone)
-}
-
-// damaged takes note of a block that has to be written again.
-func (p *Packed) damaged(n name) {
-	if n.multihash() != nil {
-		p.heal.note(n)
+	if last.Kind == index.InPack && errors.Is(gone, bucket.ErrNotFound) {
+		// A wrong answer of a server, or of something in front of it, makes nothing lost.
+		if why, err := p.judge(ctx, last.Pack); err != nil {
+			return nil, err
+		} else if why == "" {
+			return nil, fmt.Errorf("%s is there, and was not a moment ago: try again: %w", p.describe(last), gone)
+		}
+	} else {
+		p.damaged(ctx, n, last)
 	}
+	return nil, fmt.Errorf("%w: the index says that it is in %s, where it is not: put it again, or delete it: %w", ErrLost, p.describe(last), gone)
 }
 
 // fetch reads a value from where it is. Blocks are verified. An error that matches index.ErrNotFound is about a pack
@@ -165,7 +177,7 @@ func (p *Packed) GetSize(ctx context.Context, key ds.Key) (int, error) {
 	}
 	defer leave()
 	n, _ := nameOf(key)
-	l, err := p.lookup(n)
+	l, err := p.x.Get(n)
 	switch {
 	case err == nil:
 		p.hits.Add(1)

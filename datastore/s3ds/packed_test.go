@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket"
+	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/faulty"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/bucket/mem"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/index"
 	"github.com/ipfs-aws/ipfs-aws/datastore/s3ds/pack"
@@ -328,9 +329,86 @@ func TestPackThatIsGoneIsAnErrorNotAMiss(t *testing.T) {
 	var found []Finding
 	_, err = p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: func(f Finding) { found = append(found, f) }})
 	require.NoError(t, err)
-	require.Len(t, found, 1)
+	require.Len(t, found, 11, "the pack, and each block")
 	require.NoError(t, p.Put(t.Context(), puts[3].key, puts[3].value))
 	requireAll(t, p, puts[3:4])
+}
+
+// TestBlocksOfADamagedPackArePutAgain: the pack is gone or cut, a reader of one block finds it out or verify does, and the node is started again or not. A put
+// of any of its blocks is a real one, and afterwards all is well, also for a fresh node.
+func TestBlocksOfADamagedPackArePutAgain(t *testing.T) {
+	for damage, do := range map[string]func(testing.TB, bucket.Bucket, string){
+		"gone": func(t testing.TB, b bucket.Bucket, object string) { require.NoError(t, b.Delete(t.Context(), object)) },
+		"cut":  func(t testing.TB, b bucket.Bucket, object string) { cut(t, b, object, 4000) },
+	} {
+		for found, find := range map[string]func(testing.TB, *Packed, put){
+			"by a reader": func(t testing.TB, p *Packed, last put) {
+				_, err := p.Get(t.Context(), last.key)
+				require.ErrorIs(t, err, ErrLost)
+				require.ErrorContains(t, err, "put it again")
+			},
+			"by verify": func(t testing.TB, p *Packed, _ put) {
+				_, err := p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: func(Finding) {}})
+				require.NoError(t, err)
+			},
+		} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, found %s, restart %v", damage, found, restart), func(t *testing.T) {
+					b := mem.New()
+					s := newSite(b)
+					s.c.CacheSize = NoCache
+					p := s.open(t)
+					puts := blocksOf(t, 10, 1000)
+					putAll(t, p, puts)
+					flush(t, p)
+					do(t, b, onlyPack(t, b))
+					find(t, p, puts[9])
+					if restart {
+						require.NoError(t, p.Close())
+						p = s.open(t)
+					}
+					require.NotZero(t, p.stat().DamagedBlocks)
+					putAll(t, p, puts)
+					flush(t, p)
+					requireAll(t, p, puts)
+					require.NoError(t, p.compactAll(t.Context(), 0, func(Progress) {}))
+					requireAll(t, p, puts)
+					_, err := p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: func(f Finding) { t.Error(f) }})
+					require.NoError(t, err)
+					require.Zero(t, p.stat().DamagedBlocks)
+					require.NoError(t, p.Close())
+					requireAll(t, newSite(b).open(t), puts)
+				})
+			}
+		}
+	}
+}
+
+// TestWrongAnswerMakesNothingLost: one "no such object" of something in front of the bucket is an error, and no damage.
+func TestWrongAnswerMakesNothingLost(t *testing.T) {
+	m := newMachine()
+	s := m.site()
+	s.c.CacheSize = NoCache
+	p := s.open(t)
+	puts := blocksOf(t, 10, 1000)
+	putAll(t, p, puts)
+	flush(t, p)
+	lie := faulty.Rule{Op: bucket.OpGet, Key: pack.Ext, Times: 1, Err: bucket.ErrNotFound}
+	m.bad.Set(lie)
+	_, err := p.Get(t.Context(), puts[0].key)
+	require.NotErrorIs(t, err, ErrLost)
+	require.ErrorContains(t, err, "try again")
+	m.bad.Set(lie)
+	_, err = p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: func(f Finding) { require.True(t, f.Unasked, f) }})
+	require.NoError(t, err)
+	m.bad.Set(faulty.Rule{Op: bucket.OpGet, Key: pack.Ext, Body: faulty.Flip})
+	_, err = p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: func(f Finding) { t.Log(f) }})
+	require.NoError(t, err)
+	m.bad.Set()
+	_, err = p.Verify(t.Context(), VerifyOptions{Sample: 1, Found: func(f Finding) { t.Error(f) }})
+	require.NoError(t, err)
+	requireAll(t, p, puts)
+	require.Zero(t, p.stat().DamagedBlocks, "what is good again is no longer noted")
 }
 
 func TestLostJournalIsAnErrorNotAMiss(t *testing.T) {
@@ -389,10 +467,20 @@ func TestDamagedIndexOfAPackIsReadFromItsSections(t *testing.T) {
 	spoil(t, b, object, info.Size-1)
 	requireAll(t, newSite(b).open(t), puts)
 
-	spoil(t, b, object, pack.FirstSection+500)
-	_, err = newSite(b).takeOver().tryOpen(t)
-	require.ErrorIs(t, err, pack.ErrCorrupt)
-	require.ErrorContains(t, err, object)
+	// A section is damaged as well: what comes before it is served, the node says what is wrong, and the blocks can be put again.
+	spoil(t, b, object, pack.FirstSection+5*1038+500)
+	fresh := newSite(b).takeOver()
+	said := fresh.logged()
+	p = fresh.open(t)
+	require.Contains(t, said.String(), "1 packs are gone, cut or cannot be read")
+	require.Contains(t, said.String(), object)
+	require.EqualValues(t, 1, p.stat().Index.UnfitPacks)
+	requireAll(t, p, puts[:5])
+	putAll(t, p, puts)
+	flush(t, p)
+	requireAll(t, p, puts)
+	require.NoError(t, p.Close())
+	requireAll(t, newSite(b).open(t), puts)
 }
 
 // objects are the names of all but the records of a chain.

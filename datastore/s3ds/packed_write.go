@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -130,14 +129,23 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 
 // present reports whether a block is there, and not known to be damaged or lost.
 func (p *Packed) present(n name) (bool, error) {
-	l, err := p.lookup(n)
+	l, err := p.x.Get(n)
 	switch {
 	case errors.Is(err, index.ErrNotFound):
 		return false, nil
 	case err != nil:
 		return false, err
 	}
-	return !p.heal.has(n) && p.x.Unfit(l) == "", nil
+	bad, err := p.bad(n, l)
+	return !bad, err
+}
+
+// bad reports whether a block is known to be damaged or lost where the index has it, so that the next put of it is a real one.
+func (p *Packed) bad(n name, l index.Location) (bool, error) {
+	if p.x.Unfit(l) != "" {
+		return true, nil
+	}
+	return p.x.IsDamaged(n)
 }
 
 // segments are those whose packs are, or are about to be, in the index. A block that is in one of them, and not in the index
@@ -194,7 +202,7 @@ func (s *segments) retire(id pack.ID) {
 
 // append puts blocks into journal and index.
 func (p *Packed) append(ctx context.Context, blocks []pack.Block) error {
-	return p.appendAs(ctx, blocks, p.indexJournal)
+	return p.appendAs(ctx, blocks, p.putJournal)
 }
 
 // appendAs puts blocks into the journal, and into the index with a function of the caller's.
@@ -230,105 +238,17 @@ func (p *Packed) appended(ctx context.Context, blocks []pack.Block, locs []journ
 	return again, put(ctx, entries)
 }
 
+func (p *Packed) putJournal(ctx context.Context, entries []index.Entry) error {
+	_, err := p.x.PutJournal(ctx, entries...)
+	return err
+}
+
 // journalEntry is the entry of a block whose section is at a place in the journal.
 func journalEntry(b pack.Block, at journal.Location) index.Entry {
 	n := int64(len(b.Data))
 	return index.Entry{Key: b.Multihash, Location: index.Location{
 		Kind: index.Journal, Segment: uint64(at.Segment), Offset: at.Offset + at.Length - n, Length: n,
 	}}
-}
-
-// indexJournal adds entries, and lets those that replace a damaged block take its place.
-func (p *Packed) indexJournal(ctx context.Context, entries []index.Entry) error {
-	fresh := entries
-	if p.heal.any() {
-		fresh = fresh[:0:0]
-		for _, e := range entries {
-			if !p.heal.has(name(e.Key)) {
-				fresh = append(fresh, e)
-				continue
-			}
-			if err := p.replace(ctx, e); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := p.x.PutJournal(ctx, fresh...)
-	return err
-}
-
-// heal knows blocks whose bytes were found to be damaged or gone. They are still in the index, so that nobody takes them for
-// absent, and the next put of one is not skipped.
-type heal struct {
-	mu    sync.RWMutex // locked while an entry is replaced
-	keys  map[string]struct{}
-	n     atomic.Int64
-	state atomic.Uint64 // odd while an entry is being replaced
-}
-
-// maxHeal bounds the memory of heal: some 8 MiB. A damaged block beyond it is noted when it is read again.
-const maxHeal = 1 << 16
-
-func (h *heal) any() bool { return h.n.Load() > 0 }
-
-func (h *heal) has(n name) bool {
-	if !h.any() {
-		return false
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	_, ok := h.keys[string(n)]
-	return ok
-}
-
-func (h *heal) note(n name) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.keys) < maxHeal {
-		h.keys[string(n)] = struct{}{}
-		h.n.Store(int64(len(h.keys)))
-	}
-}
-
-func (h *heal) forget(n name) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.keys, string(n))
-	h.n.Store(int64(len(h.keys)))
-}
-
-// replace lets an entry, in the journal or loose, take the place of one whose block is damaged. Who looks it up meanwhile waits (lookup).
-func (p *Packed) replace(ctx context.Context, e index.Entry) error {
-	h := &p.heal
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.state.Add(1)
-	defer h.state.Add(1)
-	if _, err := p.x.Delete(ctx, e.Key); err != nil {
-		return err
-	}
-	put := p.x.PutJournal
-	if e.Kind == index.Loose {
-		put = p.x.PutLoose
-	}
-	if _, err := put(ctx, e); err != nil {
-		return err
-	}
-	delete(h.keys, string(e.Key))
-	h.n.Store(int64(len(h.keys)))
-	return nil
-}
-
-// lookup is Get of the index, which does not miss an entry that is being replaced.
-func (p *Packed) lookup(n name) (index.Location, error) {
-	before := p.heal.state.Load()
-	l, err := p.x.Get(n)
-	if err != nil && errors.Is(err, index.ErrNotFound) && (before%2 == 1 || before != p.heal.state.Load()) {
-		p.heal.mu.RLock()
-		defer p.heal.mu.RUnlock()
-		return p.x.Get(n)
-	}
-	return l, err
 }
 
 // Delete implements datastore.Datastore. A key that is not there is no error. Until the next Sync, a crash may undo it; a block whose
@@ -351,7 +271,7 @@ func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
 	var objects []string // of single
 	for _, key := range keys {
 		n, _ := nameOf(key)
-		l, err := p.lookup(n)
+		l, err := p.x.Get(n)
 		switch {
 		case err != nil && !errors.Is(err, index.ErrNotFound):
 			return err
@@ -371,11 +291,6 @@ func (p *Packed) remove(ctx context.Context, keys []ds.Key) error {
 		}
 		p.unsynced.Store(true)
 		p.compact.wake()
-	}
-	for _, n := range slices.Concat(names, single) {
-		if p.heal.any() {
-			p.heal.forget(n)
-		}
 	}
 	if len(single) == 0 {
 		return nil

@@ -78,23 +78,67 @@ func (p *Packed) openIndex(ctx context.Context, fs vfs.FS, renew bool, progress 
 			return fmt.Errorf("the index names a pack that is none: %w: remove %s", err, p.c.IndexPath)
 		}
 		p.ids.See(n.ID)
-		if !k.Incomplete || k.Unfit != "" {
+		if !k.Incomplete {
+			continue
+		}
+		if k.Unfit != "" { // it could not be read when the index was made
+			if _, err := p.again(ctx, k, n); err != nil && !ofObject(err) {
+				return err
+			}
 			continue
 		}
 		// A crash came while it was added. It is in the bucket: packs are added after they were uploaded.
 		entries, err := p.readPackIndex(ctx, n, k.Size)
+		if err != nil && ofObject(err) {
+			err = p.mark(ctx, k.ID, reason(err))
+		} else if err == nil {
+			info := index.PackInfo{Name: k.Name, Size: k.Size, IndexOffset: k.IndexOffset}
+			_, err = p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true})
+		}
 		if err != nil {
 			return err
 		}
-		info := index.PackInfo{Name: k.Name, Size: k.Size, IndexOffset: k.IndexOffset}
-		if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Journal: true}); err != nil {
-			return err
-		}
 	}
+	p.tellUnfit()
 	return nil
 }
 
-// adopt adds a pack of the bucket to the index.
+// tellUnfit says in one line what cannot be relied on.
+func (p *Packed) tellUnfit() {
+	var n, unknown int
+	var first index.Pack
+	for _, k := range p.x.Packs() {
+		if k.Unfit == "" {
+			continue
+		}
+		if n++; n == 1 {
+			first = k
+		}
+		if k.Incomplete {
+			unknown++
+		}
+	}
+	if n > 0 {
+		p.fence.tell("%d packs are gone, cut or cannot be read, and of %d of them it is not known which blocks were in them; the first is %q: %s. "+
+			"Restore these objects from a copy or an older version, or put their blocks again; `ipfs-aws datastore verify` names them",
+			n, unknown, p.name(first.Name), first.Unfit)
+	}
+}
+
+// again tries to adopt a pack that could not be read before. It returns why it still is unfit, "" if it is not.
+func (p *Packed) again(ctx context.Context, k index.Pack, n pack.Name) (why string, err error) {
+	info, err := p.b.Head(ctx, p.name(k.Name))
+	if err == nil {
+		_, _, err = p.adopt(ctx, n, info.Size, semaphore.NewWeighted(reindexMemory))
+	}
+	if err != nil && ofObject(err) {
+		return reason(err), p.mark(ctx, k.ID, reason(err))
+	}
+	return "", err
+}
+
+// adopt adds a pack of the bucket to the index. One that cannot be read, or not to its end, is added with the blocks
+// that were found in it, as unfit, and the error says why.
 func (p *Packed) adopt(ctx context.Context, n pack.Name, size int64, memory *semaphore.Weighted) (blocks, bytes int64, err error) {
 	cost := int64(pack.MaxIndex)
 	if _, length, err := n.IndexRange(size); err == nil {
@@ -104,13 +148,19 @@ func (p *Packed) adopt(ctx context.Context, n pack.Name, size int64, memory *sem
 		return 0, 0, err
 	}
 	defer memory.Release(cost)
-	entries, err := p.readPackIndex(ctx, n, size)
-	if err != nil {
+	entries, broken := p.readPackIndex(ctx, n, size)
+	info := index.PackInfo{Name: n.String(), Size: size, IndexOffset: min(n.IndexOffset, size)}
+	if broken != nil {
+		if !ofObject(broken) {
+			return 0, 0, broken
+		}
+		info.Unfit = reason(broken)
+	}
+	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Absent: true, Journal: true, Older: broken == nil}); err != nil {
 		return 0, 0, err
 	}
-	info := index.PackInfo{Name: n.String(), Size: size, IndexOffset: n.IndexOffset}
-	if _, err := p.x.AddPack(ctx, info, packEntries(entries), index.Take{Absent: true, Journal: true, Older: true}); err != nil {
-		return 0, 0, err
+	if broken != nil {
+		return 0, 0, broken
 	}
 	for _, e := range entries {
 		bytes += e.DataLen()
@@ -118,7 +168,8 @@ func (p *Packed) adopt(ctx context.Context, n pack.Name, size int64, memory *sem
 	return int64(len(entries)), bytes, nil
 }
 
-// readPackIndex fetches the index of a pack: one GET. If it is damaged it is made from the sections: one GET more, of all.
+// readPackIndex fetches the index of a pack: one GET. If it is damaged it is made from the sections: one GET more, of
+// all. With an error that matches pack.ErrCorrupt it returns what comes before the damage.
 func (p *Packed) readPackIndex(ctx context.Context, n pack.Name, size int64) ([]pack.Entry, error) {
 	object := p.name(n.String())
 	var damage error
@@ -147,7 +198,7 @@ func (p *Packed) readPackIndex(ctx context.Context, n pack.Name, size int64) ([]
 		if err != nil && !errors.Is(err, pack.ErrCorrupt) {
 			return nil, fmt.Errorf("read object %q: %w", object, err)
 		} else if err != nil {
-			return nil, fmt.Errorf("object %q: %w; %w", object, damage, err)
+			return entries, fmt.Errorf("object %q: %w; %w", object, damage, err)
 		}
 		entries = append(entries, pack.Entry{Multihash: bytes.Clone(s.Multihash), Offset: s.Offset, Length: s.Length})
 	}
@@ -202,13 +253,20 @@ func (p *Packed) replay(ctx context.Context) error {
 		at := index.Location{Kind: index.Journal, Segment: uint64(b.Segment), Offset: b.Offset + b.Length - b.DataLen, Length: b.DataLen}
 		l, err := p.x.Get(n)
 		switch {
-		case errors.Is(err, index.ErrNotFound), err == nil && p.x.Unfit(l) != "":
+		case errors.Is(err, index.ErrNotFound):
 			fresh = append(fresh, index.Entry{Key: n, Location: at})
 			pending[string(n)] = struct{}{}
 		case err != nil:
 			return err
 		case l == at:
 			confirmed++
+		default:
+			if bad, err := p.bad(n, l); err != nil {
+				return err
+			} else if bad && l.Kind != index.Journal { // those are for repairJournalEntries
+				fresh = append(fresh, index.Entry{Key: n, Location: at})
+				pending[string(n)] = struct{}{}
+			}
 		}
 		if len(fresh) >= looseChunk {
 			if err := flush(); err != nil {
@@ -250,7 +308,7 @@ func (p *Packed) repairJournalEntries(ctx context.Context) error {
 			Kind: index.Journal, Segment: uint64(b.Segment), Offset: b.Offset + b.Length - b.DataLen, Length: b.DataLen,
 		})
 	}
-	var wrong []index.Entry
+	var lost, moved []index.Entry
 	for e, err := range p.x.Entries(nil) {
 		if err != nil {
 			return err
@@ -260,7 +318,7 @@ func (p *Packed) repairJournalEntries(ctx context.Context) error {
 		}
 		places := valid[string(e.Key)]
 		if len(places) == 0 {
-			p.heal.note(e.Key)
+			lost = append(lost, e)
 			continue
 		}
 		found := false
@@ -268,13 +326,17 @@ func (p *Packed) repairJournalEntries(ctx context.Context) error {
 			found = found || l == e.Location
 		}
 		if !found {
-			wrong = append(wrong, index.Entry{Key: e.Key, Location: places[0]})
+			lost = append(lost, e)
+			moved = append(moved, index.Entry{Key: e.Key, Location: places[0]})
 		}
 	}
-	for _, e := range wrong {
-		if err := p.replace(ctx, e); err != nil {
-			return err
-		}
+	if err := p.x.NoteDamage(ctx, lost...); err != nil {
+		return err
 	}
-	return nil
+	if n := len(lost) - len(moved); n > 0 {
+		p.fence.tell("%d acknowledged blocks are not in the journal, where the index has them: it was lost, rolled back or damaged. Restore %s from a copy and start again, "+
+			"or put the blocks again; `ipfs-aws datastore verify` names them", n, p.c.JournalPath)
+	}
+	_, err := p.x.PutJournal(ctx, moved...)
+	return errors.Join(err, p.x.Commit(ctx))
 }

@@ -96,7 +96,7 @@ func (r *repacking) wants(n name) (l index.Location, ok bool, err error) {
 	if _, done := r.taken[string(n)]; done || n.multihash() == nil {
 		return l, false, nil
 	}
-	l, err = r.p.lookup(n)
+	l, err = r.p.x.Get(n)
 	if errors.Is(err, index.ErrNotFound) || err == nil && l.Kind != index.Loose {
 		return l, false, nil
 	} else if err != nil {
@@ -170,7 +170,7 @@ func (r *repacking) drop(ctx context.Context) error {
 	defer unlock()
 	var objects []string
 	for _, n := range names {
-		l, err := p.lookup(n)
+		l, err := p.x.Get(n)
 		if err == nil && l.Kind == index.Loose {
 			continue
 		} else if err != nil && !errors.Is(err, index.ErrNotFound) {

@@ -201,7 +201,7 @@ func (w *walk) findLinks(ctx context.Context) error {
 
 // unreadable reports whether a block was deleted meanwhile, or is damaged, and so left where it is.
 func unreadable(err error) bool {
-	return errors.Is(err, index.ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrLost)
+	return err != nil && (errors.Is(err, index.ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrLost) || ofObject(err))
 }
 
 // below takes blocks and what they link to, depth first. A block that is not loose any more is not gone below: what it links to was taken with

@@ -97,9 +97,8 @@ func (p *Packed) resync(ctx context.Context, progress func(Progress)) error {
 		err = r.run(ctx)
 	}
 	p.loose.health.record(ctx, err)
-	if err == nil && len(r.broken) > 0 {
-		err = fmt.Errorf("%d packs are damaged beyond reading, the first: %w: restore these objects from a copy or an older version; "+
-			"delete them to accept the loss of their blocks", len(r.broken), r.broken[0])
+	if err == nil && r.denied != nil && r.what.adopted == 0 {
+		err = r.denied // it is not about one pack
 	}
 	if err != nil {
 		if fresh {
@@ -165,7 +164,7 @@ type resyncing struct {
 	mu       sync.Mutex
 	done     Progress
 	progress func(Progress)
-	broken   []error
+	denied   error // of a pack
 	what     found
 
 	before  []index.Pack              // of the index, when it began
@@ -325,8 +324,15 @@ func (r *resyncing) pack(ctx context.Context, group *errgroup.Group, n pack.Name
 	one := unknown{n, size}
 	switch {
 	case err == nil && !k.Incomplete:
-		if k.Unfit == missing && k.Size == size { // it is back
-			return p.x.SetUnfit(ctx, k.ID, "")
+		switch {
+		case size < k.Size:
+			if err := p.mark(ctx, k.ID, cutTo(size, k.Size)); err != nil {
+				return err
+			}
+		case k.Unfit == missing: // it is back
+			if err := p.mark(ctx, k.ID, ""); err != nil {
+				return err
+			}
 		}
 		r.report(func() { r.done.Packs++; r.done.Blocks += k.Blocks; r.done.Bytes += k.Bytes })
 	case err == nil && !r.doubt.loose: // openIndex ends what was begun
@@ -346,9 +352,11 @@ func (r *resyncing) adopt(ctx context.Context, group *errgroup.Group, one unknow
 	p := r.p
 	group.Go(func() error {
 		blocks, bytes, err := p.adopt(ctx, one.name, one.size, r.memory)
-		if errors.Is(err, pack.ErrCorrupt) {
-			r.report(func() { r.broken = append(r.broken, err) })
-			return nil
+		if err != nil && ofObject(err) {
+			if errors.Is(err, bucket.ErrAccessDenied) {
+				r.report(func() { r.denied = err })
+			}
+			return nil // openIndex tells
 		} else if err != nil {
 			return err
 		}
@@ -412,9 +420,6 @@ func (r *resyncing) bury(ctx context.Context) error {
 	return nil
 }
 
-// missing is why a pack is unfit that is not in the bucket.
-const missing = "it is not in the bucket"
-
 // revive gives blocks of packs that are here their entries back.
 func (r *resyncing) revive(ctx context.Context) error {
 	p := r.p
@@ -434,7 +439,7 @@ func (r *resyncing) revive(ctx context.Context) error {
 			group.Go(func() error {
 				defer r.memory.Release(cost)
 				entries, err := p.readPackIndex(ctx, n, k.Size)
-				if errors.Is(err, pack.ErrCorrupt) || errors.Is(err, bucket.ErrNotFound) {
+				if err != nil && ofObject(err) {
 					return nil // what is alive in it is judged when it is read
 				} else if err != nil {
 					return err
@@ -469,6 +474,7 @@ func (r *resyncing) missLoose(ctx context.Context) error {
 			delete(here, maphash.Bytes(seed, n))
 		}
 	}
+	var lost []index.Entry
 	for e, err := range p.x.Entries(nil) {
 		if err != nil {
 			return err
@@ -478,8 +484,8 @@ func (r *resyncing) missLoose(ctx context.Context) error {
 		}
 		if _, ok := here[maphash.Bytes(seed, e.Key)]; !ok {
 			r.what.looseLost++
-			p.damaged(e.Key)
+			lost = append(lost, e)
 		}
 	}
-	return nil
+	return p.x.NoteDamage(ctx, lost...)
 }

@@ -38,7 +38,7 @@ type Stat struct {
 	Merged         uint64 // packs that compaction removed, and merged into others
 	Rewritten      uint64 // bytes that it wrote
 	CompactFailure error
-	UnfitPacks     int // that compaction cannot rewrite
+	SkippedPacks   int // that compaction cannot rewrite, and nobody has judged yet
 }
 
 // Stat asks nothing of the bucket, unless this process was idle: then 1 GET, whether it is still the owner.
@@ -58,9 +58,10 @@ func (p *Packed) Stat(ctx context.Context) (Stat, error) {
 const statTimeout = 5 * time.Second
 
 func (p *Packed) stat() Stat {
+	x := p.x.Stats()
 	s := Stat{
-		Index: p.x.Stats(), Journal: p.j.Stats(), Recovery: p.recovery, Reads: p.r.Stats(), Owner: p.fence.status(p.node, p.host), Totals: p.Stats(),
-		Hits: p.hits.Load(), Misses: p.miss.Load(), DamagedBlocks: p.heal.n.Load(),
+		Index: x, Journal: p.j.Stats(), Recovery: p.recovery, Reads: p.r.Stats(), Owner: p.fence.status(p.node, p.host), Totals: p.Stats(),
+		Hits: p.hits.Load(), Misses: p.miss.Load(), DamagedBlocks: x.DamagedBlocks + x.UnfitBlocks,
 	}
 	for _, k := range p.x.Packs() {
 		share := 0
@@ -74,7 +75,7 @@ func (p *Packed) stat() Stat {
 	p.up.mu.Unlock()
 	p.gather.stat(&s)
 	p.compact.state.Lock()
-	s.Removed, s.Merged, s.Rewritten, s.CompactFailure, s.UnfitPacks = p.compact.removed, p.compact.merged, p.compact.written, p.compact.err, len(p.compact.skip)
+	s.Removed, s.Merged, s.Rewritten, s.CompactFailure, s.SkippedPacks = p.compact.removed, p.compact.merged, p.compact.written, p.compact.err, len(p.compact.skip)
 	p.compact.state.Unlock()
 	return s
 }
@@ -147,6 +148,7 @@ var metrics = func() []metric {
 	add(gauge, "journal_waiting", "Writers that wait for room in the journal.", "", func(s Stat) map[string]float64 { return one(float64(s.Journal.Waiting)) })
 	add(counter, "journal_syncs_total", "Synced writes of the journal, each shared by all who waited.", "", func(s Stat) map[string]float64 { return one(float64(s.Journal.Syncs)) })
 	add(gauge, "journal_stuck_segments", "Segments of the journal that are damaged and cannot be uploaded.", "", func(s Stat) map[string]float64 { return one(float64(s.StuckSegments)) })
+	add(gauge, "journal_damaged_parts", "Parts of the journal that were found to be damaged at the start.", "", func(s Stat) map[string]float64 { return one(float64(len(s.Recovery.Damaged))) })
 	add(counter, "uploads_total", "Uploads of packs by outcome (ok, failed).", "outcome", func(s Stat) map[string]float64 {
 		return map[string]float64{"ok": float64(s.Uploads), "failed": float64(s.UploadFailures)}
 	})
@@ -162,7 +164,9 @@ var metrics = func() []metric {
 	add(counter, "compacted_packs_total", "Packs that compaction removed because they were dead, and merged into others.", "how", func(s Stat) map[string]float64 {
 		return map[string]float64{"removed": float64(s.Removed), "merged": float64(s.Merged)}
 	})
-	add(gauge, "unfit_packs", "Packs that compaction cannot rewrite because they are damaged.", "", func(s Stat) map[string]float64 { return one(float64(s.UnfitPacks)) })
+	add(gauge, "unfit_packs", "Packs that are gone, cut or cannot be read, or that compaction cannot rewrite.", "", func(s Stat) map[string]float64 {
+		return one(float64(s.Index.UnfitPacks + int64(s.SkippedPacks)))
+	})
 	add(gauge, "owner_proven_seconds", "How long ago the bucket said last that this process owns the prefix; it grows while nothing is written.", "",
 		func(s Stat) map[string]float64 { return one(s.Owner.Proven.Seconds()) })
 	add(gauge, "owner_unknown", "1 while the bucket cannot be asked who owns the prefix, and writes are acknowledged when the journal has them.", "",

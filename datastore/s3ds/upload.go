@@ -83,6 +83,10 @@ func (p *Packed) upload() {
 				return
 			}
 			p.loose.health.record(p.life, err)
+			if err != nil && errors.Is(err, pack.ErrCorrupt) {
+				p.fence.tell("segment %s of the journal is damaged: %v: what is good in it was saved; look at the disk under journalPath; "+
+					"`ipfs-aws datastore verify` names what is lost, put it again", s.ID(), err)
+			}
 			if err == nil || errors.Is(err, pack.ErrCorrupt) {
 				p.up.set(func() {
 					p.up.inFlight--
@@ -254,7 +258,7 @@ func (p *Packed) salvage(ctx context.Context, s *journal.Segment) error {
 		return err
 	}
 	for _, e := range entries {
-		l, err := p.lookup(name(e.Multihash))
+		l, err := p.x.Get(name(e.Multihash))
 		if errors.Is(err, index.ErrNotFound) || err == nil && (l.Kind != index.Journal || pack.ID(l.Segment) != s.ID()) {
 			continue // deleted, or elsewhere
 		} else if err != nil {
@@ -262,7 +266,9 @@ func (p *Packed) salvage(ctx context.Context, s *journal.Segment) error {
 		}
 		data, err := p.j.Get(journal.Location{Segment: s.ID(), Offset: e.Offset, Length: e.Length}, e.Multihash)
 		if errors.Is(err, pack.ErrCorrupt) {
-			p.heal.note(name(e.Multihash))
+			if err := p.x.NoteDamage(ctx, index.Entry{Key: e.Multihash, Location: l}); err != nil {
+				return err
+			}
 			continue
 		} else if err != nil {
 			return err
@@ -334,7 +340,7 @@ func (p *Packed) waitStored(ctx context.Context, names []name) error {
 	for {
 		changed := p.up.watch()
 		for len(names) > 0 {
-			l, err := p.lookup(names[0])
+			l, err := p.x.Get(names[0])
 			if err != nil && !errors.Is(err, index.ErrNotFound) {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/kubo/plugin/loader"
 	"github.com/ipfs/kubo/repo"
 	"github.com/ipfs/kubo/repo/fsrepo"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ipfs-aws/ipfs-aws/datastore/efs"
 	"github.com/ipfs-aws/ipfs-aws/internal/version"
@@ -113,7 +114,32 @@ func (c *config) Create(repoPath string) (repo.Datastore, error) {
 	}
 	at := place{repoPath, filepath.Clean(cfg.Path)}
 	opened.Store(at, d)
+	registerOnce.Do(func() { err = prometheus.Register(damaged{}) })
+	if err != nil {
+		return nil, errors.Join(err, known{d, at}.Close())
+	}
 	return known{d, at}, nil
+}
+
+var registerOnce sync.Once
+
+var descDamaged = prometheus.NewDesc("efs_verification_failures_total", "Reads of blocks whose bytes did not hash to their names.", nil, nil)
+
+// damaged is the collector of the stores that are open.
+type damaged struct{}
+
+// Describe implements prometheus.Collector.
+func (damaged) Describe(ch chan<- *prometheus.Desc) { ch <- descDamaged }
+
+// Collect implements prometheus.Collector.
+func (damaged) Collect(ch chan<- prometheus.Metric) {
+	n := uint64(0)
+	for _, d := range opened.Range {
+		if s, err := d.(*efs.Datastore).Stat(); err == nil {
+			n += s.Damaged
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(descDamaged, prometheus.CounterValue, float64(n))
 }
 
 // opened holds the stores that are open in this process, by their place. A repo may have two: see plugin/tiered.

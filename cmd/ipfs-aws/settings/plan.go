@@ -226,10 +226,10 @@ func followers(b *Blocks) []follower {
 		// nothing.
 		list = append(list, follower{[]string{"Provide", "Strategy"}, nil, "roots"})
 	}
-	if b.Spec["layout"] == s3ds.LayoutPacks {
+	if b.Spec["layout"] == s3ds.LayoutPacks || b.Name == EFS {
 		// kubo remembers which blocks are there, and passes no put of those on: a
 		// block that was found to be damaged could not be healed by adding it again.
-		// The index of layout packs answers as fast as that memory.
+		// The index of such a store answers as fast as that memory.
 		list = append(list, follower{[]string{"Datastore", "BlockKeyCacheSize"}, nil, json.Number("0")})
 	}
 	return list

@@ -82,6 +82,7 @@ func TestFlatfsAndEFSChangePlaces(t *testing.T) {
 		`blockstore sync: false → default (IPFS_BLOCKSTORE=efs)`,
 		`blockstore type: "flatfs" → "efsds" (IPFS_BLOCKSTORE=efs)`,
 		`blockstore workers: default → 9 (IPFS_EFS_WORKERS)`,
+		`Datastore.BlockKeyCacheSize: default → 0 (IPFS_BLOCKSTORE=efs)`,
 		`Datastore.StorageMax: "10GB" → "1PB" (IPFS_BLOCKSTORE=efs)`,
 	}, start(t, root, "IPFS_BLOCKSTORE=efs", "IPFS_EFS_WORKERS=9"))
 	require.Contains(t, read(t, root), `"prefix": "flatfs.datastore"`, "what is around the store stays")

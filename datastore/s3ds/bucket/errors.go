@@ -33,6 +33,8 @@ var (
 	ErrServer = errors.New("server error")
 	// ErrRejected: the server understood the request and refuses it for a reason that is none of the above.
 	ErrRejected = errors.New("request rejected")
+	// ErrArchived: the object was moved to a storage class from which it has to be restored first. It matches ErrRejected.
+	ErrArchived = fmt.Errorf("%w: the object is archived", ErrRejected)
 )
 
 // Error says what was being done to which object, what went wrong, and what an operator can do about it, in one line.

@@ -72,6 +72,7 @@ type Index struct {
 	packs   map[PackID]*Pack
 	byName  []PackID // in the order of names
 	totals  totals
+	damages int64 // blocks that are noted as damaged
 	noted   Note
 	hasNote bool
 	damage  error         // first sign of corruption; writes are refused

@@ -17,7 +17,7 @@ type Pack struct {
 	Bytes       int64  // bytes of these
 	LiveBlocks  int64  // blocks that entries of the index point to
 	LiveBytes   int64  // bytes of these
-	// Incomplete: AddPack was interrupted, or is under way. Repeat it.
+	// Incomplete: AddPack was interrupted, or is under way, or did not have all blocks. Repeat it.
 	Incomplete bool
 	Unfit      string // why its blocks cannot be relied on; "" if they can
 }
@@ -27,6 +27,9 @@ type PackInfo struct {
 	Name        string
 	Size        int64 // bytes
 	IndexOffset int64 // bytes
+	// Unfit is why the entries may not be all of its blocks; "" if they are. Such a pack stays Incomplete, and AddPack may be
+	// called again with what it has then.
+	Unfit string
 }
 
 const (
@@ -201,6 +204,8 @@ type Stats struct {
 	Packs                       int64 // objects
 	PackBytes                   int64 // sizes of these objects, with dead blocks, headers and their indexes
 	DeadBytes                   int64 // bytes of blocks in packs that no entry points to
+	DamagedBlocks               int64 // of Blocks: damaged or lost, see NoteDamage
+	UnfitPacks, UnfitBlocks     int64 // packs that are unfit, and the entries that point to them
 }
 
 // Stats reads memory only, in time proportional to the number of packs (~1 ms for 100,000).
@@ -209,7 +214,7 @@ func (x *Index) Stats() Stats {
 	defer x.mu.RUnlock()
 	s := Stats{
 		JournalBlocks: x.totals.journal.blocks, JournalBytes: x.totals.journal.bytes,
-		LooseBlocks: x.totals.loose.blocks, LooseBytes: x.totals.loose.bytes,
+		LooseBlocks: x.totals.loose.blocks, LooseBytes: x.totals.loose.bytes, DamagedBlocks: x.damages,
 	}
 	for _, p := range x.packs {
 		s.Packs++
@@ -217,6 +222,10 @@ func (x *Index) Stats() Stats {
 		s.LiveBlocks += p.LiveBlocks
 		s.LiveBytes += p.LiveBytes
 		s.DeadBytes += p.Bytes - p.LiveBytes
+		if p.Unfit != "" {
+			s.UnfitPacks++
+			s.UnfitBlocks += p.LiveBlocks
+		}
 	}
 	s.Blocks = s.JournalBlocks + s.LooseBlocks + s.LiveBlocks
 	s.Bytes = s.JournalBytes + s.LooseBytes + s.LiveBytes

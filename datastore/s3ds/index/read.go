@@ -11,10 +11,11 @@ import (
 
 // Keys in Pebble: one byte for the sort of record, then its name.
 const (
-	entryTag = 'e' // key → Location
-	liveTag  = 'l' // pack id, 8 bytes big endian → live count
-	metaTag  = 'm' // totals, commit number, note
-	packTag  = 'p' // pack id, 8 bytes big endian → Pack without its live count
+	damageTag = 'd' // key → nothing: the block is damaged or lost where its entry points to
+	entryTag  = 'e' // key → Location
+	liveTag   = 'l' // pack id, 8 bytes big endian → live count
+	metaTag   = 'm' // totals, commit number, note
+	packTag   = 'p' // pack id, 8 bytes big endian → Pack without its live count
 )
 
 var (
@@ -25,6 +26,10 @@ var (
 
 func entryKey(key []byte) []byte {
 	return append(append(make([]byte, 0, 1+len(key)), entryTag), key...)
+}
+
+func damageKey(key []byte) []byte {
+	return append(append(make([]byte, 0, 1+len(key)), damageTag), key...)
 }
 
 func idKey(tag byte, id PackID) []byte { return binary.BigEndian.AppendUint64([]byte{tag}, uint64(id)) }
@@ -85,6 +90,12 @@ func (x *Index) load(fresh bool) error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, err := range x.Damaged() {
+		if err != nil {
+			return err
+		}
+		x.damages++
 	}
 	return x.scan(liveTag, func(key, value []byte) error {
 		id, r := PackID(binary.BigEndian.Uint64(key)), varints{b: value}
@@ -218,6 +229,56 @@ func (x *Index) Entries(prefix []byte) iter.Seq2[Entry, error] {
 			yield(Entry{}, x.readError("list the index", err))
 		}
 	}
+}
+
+// Damaged yields the keys of the blocks that NoteDamage has noted. See Entries.
+func (x *Index) Damaged() iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if err := x.enter(); err != nil {
+			yield(nil, err)
+			return
+		}
+		defer x.leave()
+		it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: []byte{damageTag}, UpperBound: []byte{damageTag + 1}})
+		if err != nil {
+			yield(nil, x.readError("list damaged blocks", err))
+			return
+		}
+		for ok := it.First(); ok && !x.isClosing(); ok = it.Next() {
+			if !yield(append([]byte(nil), it.Key()[1:]...), nil) {
+				_ = it.Close()
+				return
+			}
+		}
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			yield(nil, x.readError("list damaged blocks", err))
+		}
+	}
+}
+
+// IsDamaged reports whether a block is noted as damaged or lost. While none is, it reads memory only.
+func (x *Index) IsDamaged(key []byte) (bool, error) {
+	x.mu.RLock()
+	n := x.damages
+	x.mu.RUnlock()
+	if n == 0 {
+		return false, nil
+	}
+	if err := x.enter(); err != nil {
+		return false, err
+	}
+	defer x.leave()
+	return x.isDamaged(key)
+}
+
+func (x *Index) isDamaged(key []byte) (bool, error) {
+	_, closer, err := x.db.Get(damageKey(key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, x.readError(fmt.Sprintf("look up the damage of %x", key), err)
+	}
+	return true, closer.Close()
 }
 
 // successor returns the smallest key behind all that begin with b, which begins with a tag and so has one.

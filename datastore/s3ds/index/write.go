@@ -22,6 +22,8 @@ type txn struct {
 	totals totals
 	packs  []Pack // added or changed
 	gone   []PackID
+	noted  map[string]bool // blocks that this update notes as damaged (true), or no longer
+	damage int64           // what that adds to their number
 }
 
 // get returns the entry of key as this update leaves it.
@@ -49,6 +51,9 @@ func (t *txn) set(key []byte, old Location, had bool, l Location) error {
 		return err
 	}
 	t.seen[string(key)] = &l
+	if err := t.setDamaged(key, false); err != nil {
+		return err
+	}
 	return t.batch.Set(entryKey(key), appendLocation(make([]byte, 0, maxValue), l), nil)
 }
 
@@ -57,7 +62,46 @@ func (t *txn) remove(key []byte, old Location) error {
 		return err
 	}
 	t.seen[string(key)] = nil
+	if err := t.setDamaged(key, false); err != nil {
+		return err
+	}
 	return t.batch.Delete(entryKey(key), nil)
+}
+
+// damaged reports whether a block is noted as damaged or lost, as this update leaves it.
+func (t *txn) damaged(key []byte) (bool, error) {
+	if is, ok := t.noted[string(key)]; ok {
+		return is, nil
+	}
+	if t.x.damages == 0 {
+		return false, nil
+	}
+	return t.x.isDamaged(key)
+}
+
+func (t *txn) setDamaged(key []byte, damaged bool) error {
+	was, err := t.damaged(key)
+	if err != nil || was == damaged {
+		return err
+	}
+	if t.noted == nil {
+		t.noted = make(map[string]bool)
+	}
+	t.noted[string(key)] = damaged
+	if damaged {
+		t.damage++
+		return t.batch.Set(damageKey(key), nil, nil)
+	}
+	t.damage--
+	return t.batch.Delete(damageKey(key), nil)
+}
+
+// bad reports whether the block of an entry cannot be relied on, and makes place for any other copy.
+func (t *txn) bad(key []byte, l Location) (bool, error) {
+	if t.x.unfit(l) {
+		return true, nil
+	}
+	return t.damaged(key)
 }
 
 // count adds an entry to the counters, or takes it away.
@@ -120,6 +164,7 @@ func (t *txn) publish() {
 	t.x.mu.Lock()
 	defer t.x.mu.Unlock()
 	t.x.totals = t.totals
+	t.x.damages += t.damage
 	for _, p := range t.packs {
 		t.x.remember(p)
 	}
@@ -222,7 +267,7 @@ func (x *Index) apply(doing string, fn func() error) error {
 }
 
 // PutJournal adds blocks that are in the journal, whose Locations name segment, offset and length. A key that has an
-// entry keeps it, unless that is in a pack that is unfit: the block is already somewhere. So a segment can be
+// entry keeps it, unless its block is damaged, or in a pack that is unfit: the block is already somewhere. So a segment can be
 // replayed any number of times, in any order, before AddPack has taken it over. It returns how many entries are new.
 //
 // Not synced: after a crash the store replays the segments that are still there.
@@ -238,8 +283,12 @@ func (x *Index) PutJournal(ctx context.Context, entries ...Entry) (added int, er
 				if err != nil {
 					return err
 				}
-				if had && !x.unfit(old) {
-					continue
+				if had {
+					if bad, err := t.bad(e.Key, old); err != nil {
+						return err
+					} else if !bad {
+						continue
+					}
 				}
 				if err := t.set(e.Key, old, had, e.Location); err != nil {
 					return err
@@ -256,7 +305,7 @@ func (x *Index) PutJournal(ctx context.Context, entries ...Entry) (added int, er
 	return added, nil
 }
 
-// PutLoose adds blocks that are objects of their own. A key whose block is in the journal or in a fit pack keeps that; the length of
+// PutLoose adds blocks that are objects of their own. A key whose block is in the journal or in a pack, and good there, keeps that; the length of
 // a loose one is replaced, for keys that are not multihashes can be overwritten. It returns how many entries are new.
 //
 // Not synced: Commit before relying on it, or list the loose objects again after a crash.
@@ -272,8 +321,12 @@ func (x *Index) PutLoose(ctx context.Context, entries ...Entry) (added int, err 
 				if err != nil {
 					return err
 				}
-				if had && (old.Kind != Loose || old == e.Location) && !x.unfit(old) {
-					continue
+				if had && (old.Kind != Loose || old == e.Location) {
+					if bad, err := t.bad(e.Key, old); err != nil {
+						return err
+					} else if !bad {
+						continue
+					}
 				}
 				if err := t.set(e.Key, old, had, e.Location); err != nil {
 					return err
@@ -341,7 +394,7 @@ func (x *Index) Delete(ctx context.Context, keys ...[]byte) (removed int, err er
 // Take says which blocks of a pack an entry shall point to when the pack is added. Blocks that are not taken are dead in
 // this pack: they were deleted meanwhile, or another copy is the one in use.
 type Take struct {
-	Absent  bool     // blocks without an entry, or with one in a pack that is unfit: when the index is rebuilt
+	Absent  bool     // blocks without an entry, or with one that is damaged or in a pack that is unfit: when the index is rebuilt
 	Journal bool     // blocks in the journal: after an upload, and when the index is rebuilt
 	Loose   bool     // blocks that are loose objects: when these are repacked
 	Packs   []PackID // blocks in these packs: when they are compacted into this one
@@ -370,7 +423,7 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 	if len(info.Name) == 0 || len(info.Name) > maxPackName || info.Size < 0 || info.IndexOffset < 0 || info.IndexOffset > info.Size {
 		return 0, fmt.Errorf("%s of %d bytes with its index at %d: out of range", doing, info.Size, info.IndexOffset)
 	}
-	all := Pack{Name: info.Name, Size: info.Size, IndexOffset: info.IndexOffset, Incomplete: true}
+	all := Pack{Name: info.Name, Size: info.Size, IndexOffset: info.IndexOffset, Incomplete: true, Unfit: info.Unfit[:min(len(info.Unfit), maxUnfit)]}
 	for _, e := range entries {
 		if e.Offset < 0 || e.Length < 0 || e.Offset > info.Size-e.Length {
 			return 0, fmt.Errorf("%s: block %x at %d with %d bytes is outside of it", doing, e.Key, e.Offset, e.Length)
@@ -382,6 +435,12 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 	err := x.write(ctx, doing, func(t *txn) error {
 		if at, ok := x.searchName(info.Name); ok {
 			old := *x.packs[x.byName[at]]
+			if old.Incomplete && old.Unfit != "" { // it may have other blocks than those that could be read
+				all.ID, all.LiveBlocks, all.LiveBytes = old.ID, old.LiveBlocks, old.LiveBytes
+				all.Blocks, all.Bytes = max(all.Blocks, old.LiveBlocks), max(all.Bytes, old.LiveBytes)
+				t.packs = append(t.packs, all)
+				return nil
+			}
 			if old.Size != all.Size || old.IndexOffset != all.IndexOffset || old.Blocks != all.Blocks || old.Bytes != all.Bytes {
 				return fmt.Errorf("a pack of this name with other content is indexed already: %+v, now %+v", old, all)
 			}
@@ -411,7 +470,13 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 				if err != nil {
 					return err
 				}
-				if !take.takes(old, had) && !(take.Older && had && x.isOlder(old, info.Name)) && !(take.Absent && had && x.unfit(old)) {
+				takes := take.takes(old, had) || take.Older && had && x.isOlder(old, info.Name)
+				if !takes && take.Absent && had && (old.Kind != InPack || old.Pack != all.ID) {
+					if takes, err = t.bad(e.Key, old); err != nil {
+						return err
+					}
+				}
+				if !takes {
 					continue
 				}
 				l := Location{Kind: InPack, Pack: all.ID, Offset: e.Offset, Length: e.Length}
@@ -421,7 +486,7 @@ func (x *Index) AddPack(ctx context.Context, info PackInfo, entries []Entry, tak
 			}
 			if i == len(parts)-1 {
 				done := *p
-				done.Incomplete = false
+				done.Incomplete = info.Unfit != ""
 				t.packs = append(t.packs, done)
 			}
 			return nil
@@ -450,8 +515,12 @@ func (x *Index) Revive(ctx context.Context, id PackID, entries []Entry) (revived
 				if err != nil {
 					return err
 				}
-				if had && !x.unfit(old) {
-					continue
+				if had {
+					if bad, err := t.bad(e.Key, old); err != nil {
+						return err
+					} else if !bad {
+						continue
+					}
 				}
 				if e.Offset < 0 || e.Length < 0 || e.Offset > p.Size-e.Length {
 					return fmt.Errorf("block %x at %d with %d bytes is outside of it", e.Key, e.Offset, e.Length)
@@ -469,6 +538,46 @@ func (x *Index) Revive(ctx context.Context, id PackID, entries []Entry) (revived
 		revived += n
 	}
 	return revived, nil
+}
+
+// NoteDamage notes that blocks are damaged or lost where entries say that they are. The entries stay, so that nobody takes the
+// blocks for absent, and make place for any other copy. What moved or was deleted meanwhile is left out.
+//
+// Not synced: Commit before relying on it.
+func (x *Index) NoteDamage(ctx context.Context, entries ...Entry) error {
+	for part := range slices.Chunk(entries, chunk) {
+		err := x.write(ctx, "note damaged blocks", func(t *txn) error {
+			for _, e := range part {
+				l, had, err := t.get(e.Key)
+				if err != nil {
+					return err
+				}
+				if !had || l != e.Location {
+					continue
+				}
+				if err := t.setDamaged(e.Key, true); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sound takes back what NoteDamage noted about blocks that were found to be good where they are.
+func (x *Index) Sound(ctx context.Context, keys ...[]byte) error {
+	return x.write(ctx, "note sound blocks", func(t *txn) error {
+		for _, key := range keys {
+			if err := t.setDamaged(key, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // SetUnfit says why the blocks of a pack cannot be relied on, or, with "", that they can. Entries that point to it stay, and make place for

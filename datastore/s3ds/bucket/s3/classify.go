@@ -73,7 +73,7 @@ func (b *Bucket) judge(op bucket.Op, status int, code, message, region string) (
 	case "RequestTimeTooSkewed":
 		return "the clock of this machine is wrong: set it", bucket.ErrAccessDenied
 	case "InvalidObjectState":
-		return "the object is archived: restore it, and exclude the prefix from the lifecycle rule that archived it", bucket.ErrRejected
+		return "restore it, and exclude the prefix from the lifecycle rule that archived it", bucket.ErrArchived
 	}
 	switch {
 	case code == "AuthorizationHeaderMalformed" && region == "" && !strings.Contains(message, "region"):
