@@ -121,9 +121,9 @@ type weather struct {
 	// moving keeps moves apart from writes that are not flushed. A move flushes / (kubo), which drops what boxo knows of open files: one that
 	// is written without a flush stays as it was, and the flush that follows flushes that.
 	moving       sync.RWMutex
-	acknowledged     int
-	removed          int
-	restarted        int
+	acknowledged int
+	removed      int
+	restarted    int
 }
 
 // isUp notes where the daemon answers: each start is another string, wherever it listens.
