@@ -293,31 +293,38 @@ func (f *fence) explain(err error) error {
 // of the lease on it asks in the background, and after its end it waits for the answer. *ReplacedError, from then on:
 // another process has taken over. Any other error says that the bucket could not be asked. That is no error for
 // writes that are safe in the journal: the owner is unknown then, and the bucket is asked until it answers.
-func (f *fence) hold(ctx context.Context) error { return f.prove(ctx, f.tolerant) }
+func (f *fence) hold(ctx context.Context) error {
+	_, err := f.prove(ctx, f.tolerant)
+	return err
+}
 
 // certain is hold for what must not happen while the owner is unknown.
-func (f *fence) certain(ctx context.Context) error { return f.prove(ctx, false) }
+func (f *fence) certain(ctx context.Context) error {
+	_, err := f.prove(ctx, false)
+	return err
+}
 
-func (f *fence) prove(ctx context.Context, tolerant bool) error {
+// prove is hold. It also reports whether the proof is good: it is not if the owner is unknown, and that is tolerated.
+func (f *fence) prove(ctx context.Context, tolerant bool) (known bool, err error) {
 	if f.broken.off {
-		return nil
+		return true, nil
 	}
 	if err := f.lost(); err != nil {
-		return err
+		return false, err
 	}
 	age := f.c.Age()
 	if age <= f.lease*2/3 {
-		return nil
+		return true, nil
 	}
 	q := f.ask(func() bool { return age > f.lease && !(tolerant && f.cannot()) })
-	if age <= f.lease || q == nil {
-		return nil
+	if age <= f.lease {
+		return true, nil
 	}
 	f.mu.Lock()
 	cannot := f.cannot()
 	f.mu.Unlock()
-	if tolerant && cannot {
-		return nil
+	if q == nil || tolerant && cannot {
+		return false, nil
 	}
 	var patience <-chan time.Time
 	if tolerant {
@@ -329,17 +336,17 @@ func (f *fence) prove(ctx context.Context, tolerant bool) error {
 	case <-q.done:
 	case <-patience:
 		f.cannotAsk(fmt.Errorf("the bucket has not answered for %s", f.lease/patienceShare))
-		return nil
+		return false, nil
 	case <-ctx.Done():
-		return fmt.Errorf("confirm the ownership of the prefix: %w", context.Cause(ctx))
+		return false, fmt.Errorf("confirm the ownership of the prefix: %w", context.Cause(ctx))
 	}
 	if q.err == nil || errors.Is(q.err, ErrReplaced) || errors.Is(q.err, ErrClosed) {
-		return q.err
+		return q.err == nil, q.err
 	}
 	if tolerant && passes(q.err) {
-		return nil
+		return false, nil
 	}
-	return fmt.Errorf("confirm the ownership of the prefix: %w", q.err)
+	return false, fmt.Errorf("confirm the ownership of the prefix: %w", q.err)
 }
 
 // passes reports whether an error says that the bucket could not be asked, which is no answer.

@@ -441,6 +441,42 @@ func TestOutageIsRiddenOut(t *testing.T) {
 	requireAll(t, s.open(t), append(all[10:], extra[0]))
 }
 
+// While the owner is unknown, another one may have deleted what the index here says to be there. So a put of it is a
+// real one.
+func TestBlockThatIsThereIsWrittenAgainDuringAnOutage(t *testing.T) {
+	b := mem.New()
+	bad := faulty.Wrap(b)
+	s := newSite(bad)
+	s.o.lease, s.o.pause = 20*time.Millisecond, time.Millisecond
+	p := s.open(t)
+	all := blocksOf(t, 5, 1000)
+	putAll(t, p, all)
+	flush(t, p)
+	bad.Set(faulty.Rule{Err: &bucket.Error{Kind: bucket.ErrUnreachable}})
+	time.Sleep(30 * time.Millisecond)
+	o := newSite(b).takeOver().open(t)
+	for _, one := range all {
+		require.NoError(t, o.Delete(t.Context(), one.key))
+	}
+	require.NoError(t, o.compactAll(t.Context(), 0, func(Progress) {}))
+	require.Zero(t, packsIn(t, b))
+	require.NoError(t, p.Put(t.Context(), all[0].key, all[0].value))
+	batch, err := p.Batch(t.Context())
+	require.NoError(t, err)
+	for _, one := range all[1:3] {
+		require.NoError(t, batch.Put(t.Context(), one.key, one.value))
+	}
+	require.NoError(t, batch.Commit(t.Context()))
+	require.NoError(t, o.Close())
+	require.NoError(t, p.Close())
+	s.b = b
+	p = s.open(t)
+	requireAll(t, p, all[:3])
+	flush(t, p)
+	require.NoError(t, p.Close())
+	requireAll(t, newSite(b).open(t), all[:3])
+}
+
 func TestOutageStopsWritesThatMustBeInTheBucket(t *testing.T) {
 	bad := faulty.Wrap(mem.New())
 	s := newSite(bad)

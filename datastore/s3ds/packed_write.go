@@ -88,6 +88,7 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 	var blocks []pack.Block
 	var single []put
 	var stored []name // what has to be in the bucket
+	var here []put    // blocks that are there already
 	for _, one := range puts {
 		n, h := nameOf(one.key)
 		if err := checkKey(one.key, n); err != nil {
@@ -95,11 +96,12 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 		}
 		if h != nil {
 			stored = append(stored, n)
-			here, err := p.present(n)
+			present, err := p.present(n)
 			if err != nil {
 				return err
 			}
-			if here {
+			if present {
+				here = append(here, one)
 				continue
 			}
 			if _, err := pack.SectionLen(h, len(one.value)); err == nil && (p.c.Layout == LayoutPacks || p.fence.doomed(p.under(one.key))) {
@@ -124,7 +126,25 @@ func (p *Packed) store(ctx context.Context, puts []put) error {
 		}
 	}
 	// A process that was stopped since the first look may have been replaced meanwhile.
-	return p.fence.hold(ctx)
+	known, err := p.fence.prove(ctx, p.fence.tolerant)
+	if err != nil || known || len(here) == 0 {
+		return err
+	}
+	return p.writeAgain(ctx, here)
+}
+
+// writeAgain writes blocks to the journal that are there already. While the owner is unknown the packs in the bucket may be another
+// node's, which may have deleted what the index here says to be in them: what is acknowledged then has to be on this disk.
+func (p *Packed) writeAgain(ctx context.Context, puts []put) error {
+	blocks := make([]pack.Block, len(puts))
+	for i, one := range puts {
+		_, h := nameOf(one.key)
+		if _, err := pack.SectionLen(h, len(one.value)); err != nil {
+			return p.fence.certain(ctx) // too large for the journal
+		}
+		blocks[i] = pack.Block{Multihash: h, Data: one.value}
+	}
+	return p.append(ctx, blocks)
 }
 
 // present reports whether a block is there, and not known to be damaged or lost.
