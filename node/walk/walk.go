@@ -62,5 +62,7 @@ func All[T any](ctx context.Context, workers int, items []T, visit func(context.
 		go work()
 	}
 	done.Wait()
+	mu.Lock() // ctx may end now
+	defer mu.Unlock()
 	return first
 }
