@@ -109,7 +109,7 @@ run: build ## start the deployed topology on this machine (BLOCKSTORE=s3|efs|fla
 	exec bin/local-cluster up --dir $(DIR) --blockstore $(BLOCKSTORE)
 
 # The stages of `make test`. Each is a target; `make test` says at its end what time each took.
-stages := build test-race test-chains test-containers
+stages := build test-race test-conformance test-unit test-process test-containers
 
 .PHONY: test
 test: ## run what a change has to pass: unit, conformance, fault and process-level tests
@@ -125,29 +125,27 @@ test-race: build
 	CGO_ENABLED=1 $(gotest) -race -timeout $(patience) $(race_packages)
 	cd internal && CGO_ENABLED=1 $(gotest) -race -timeout $(patience) ./...
 
-# Chains of packages that start many processes, and wait for those more than they work; and one that works, and starts few.
-chains := test-process-node test-process-cluster test-process-migrate test-plain
-.PHONY: test-chains $(chains)
-test-chains: build ## what runs without the race detector, side by side
-	$(MAKE) --no-print-directory -j4 -Otarget $(chains)
+.PHONY: test-conformance
+test-conformance: build ## go-datastore's suite, and what else runs without the race detector, on every store
+	$(gotest) -timeout $(patience) -run '$(plain_tests)' ./datastore/...
+
+.PHONY: test-unit
+test-unit: build
+	$(gotest) -timeout $(patience) $$(go list ./... | grep -vE '/(datastore|node|test)/|/cmd/local-cluster')
+	cd cluster && $(gotest) -timeout $(patience) $$(go list ./... | grep -v /test)
+	cd docker && $(gotest) -timeout $(patience) ./...
+
+# Chains of packages that start many processes, side by side: they wait for those more than they work.
+process_chains := test-process-node test-process-cluster test-process-migrate
+.PHONY: test-process $(process_chains)
+test-process: build
+	$(MAKE) --no-print-directory -j3 -Otarget $(process_chains)
 test-process-node:
 	$(gotest) -timeout $(patience) -p 1 -v ./test/e2e ./test/node ./test/efs ./test/gc
 test-process-cluster:
 	cd cluster && $(gotest) -timeout $(patience) -parallel 3 -v ./test
 test-process-migrate:
 	$(gotest) -timeout $(patience) -p 1 -v ./test/migrate ./test/s3
-test-plain:
-	$(MAKE) --no-print-directory -j1 test-conformance test-unit
-
-.PHONY: test-conformance
-test-conformance: ## go-datastore's suite, and what else runs without the race detector, on every store (`make build` first)
-	$(gotest) -timeout $(patience) -run '$(plain_tests)' ./datastore/...
-
-.PHONY: test-unit
-test-unit:
-	$(gotest) -timeout $(patience) $$(go list ./... | grep -vE '/(datastore|node|test)/|/cmd/local-cluster')
-	cd cluster && $(gotest) -timeout $(patience) $$(go list ./... | grep -v /test)
-	cd docker && $(gotest) -timeout $(patience) ./...
 
 # So do images and what belongs to AWS.
 .PHONY: test-containers test-images test-infra

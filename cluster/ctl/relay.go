@@ -19,6 +19,9 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/add"
 )
 
+// notReached is the code of an error that no API gave: there was none (see [ExitCode]).
+const notReached = 0
+
 // relay puts a relay of this process between ipfs-cluster's client and the API, for as long as the
 // process lives, and returns its address. The API's streams end with a line {"error":…} and a broken
 // connection when something fails late; the client knows the trailer X-Stream-Error only, and would say
@@ -54,7 +57,7 @@ func relay(api ma.Multiaddr, secure, insecure bool, missing func([]add.Missing))
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			w.WriteHeader(http.StatusBadGateway)
-			_ = json.NewEncoder(w).Encode(map[string]any{"code": http.StatusBadGateway, "message": fmt.Sprintf("reach the API at %s: %s", api, err)})
+			_ = json.NewEncoder(w).Encode(map[string]any{"code": notReached, "message": fmt.Sprintf("reach the API at %s: %s", api, err)})
 		},
 	}
 	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
