@@ -453,7 +453,7 @@ func TestBlockThatIsThereIsWrittenAgainDuringAnOutage(t *testing.T) {
 	putAll(t, p, all)
 	flush(t, p)
 	bad.Set(faulty.Rule{Err: &bucket.Error{Kind: bucket.ErrUnreachable}})
-	time.Sleep(30 * time.Millisecond)
+	require.Eventually(t, func() bool { return p.fence.c.Age() > s.o.lease }, time.Minute, time.Millisecond)
 	o := newSite(b).takeOver().open(t)
 	for _, one := range all {
 		require.NoError(t, o.Delete(t.Context(), one.key))

@@ -1,6 +1,6 @@
-// Package pass decides who may use the APIs: users with their passwords, and whoever has a token that a
-// user asked for. It is asked in front of ipfs-cluster's components, which compare passwords byte by
-// byte, sign tokens with them, and let no token end.
+// Package pass checks the credentials of requests to the APIs: a user and a password, or a token.
+// It runs in front of ipfs-cluster's own check, which compares passwords byte by byte, signs tokens
+// with them, and issues tokens that never expire.
 //
 // A token is a JWT. It ends, and is good for all that its user may do or for the pinning service alone. Its key follows
 // from the cluster's secret and its user's name and password. So every peer takes what another one has
@@ -75,7 +75,7 @@ type claims struct {
 	Scope string `json:"scope"`
 }
 
-// Who returns the user that a request comes from, or why it is refused.
+// Who returns the user who sent the request, or an error that says why the request is refused.
 func (g *Guard) Who(r *http.Request) (string, error) {
 	if name, password, ok := r.BasicAuth(); ok {
 		u, known := g.users[name] // an unknown one is compared with nothing, in the same time

@@ -16,8 +16,8 @@ import (
 	"github.com/ipfs-aws/ipfs-aws/cluster/pinset/requests"
 )
 
-// idle is how long the index is kept that nobody asks for. The client of kubo reads a page of ten
-// after the other.
+// idle is how long the index is kept after the last request for it. kubo's client asks for one page
+// of ten pins after another, and these requests share an index.
 const idle = time.Minute
 
 // entry is one request, as far as a list needs it to choose.

@@ -176,7 +176,7 @@ func (r *Reach) Agree(ctx context.Context) {
 	}
 }
 
-// agree asks until nobody waits for the next question.
+// agree asks the other peers, again and again, until no caller of Agree is left waiting.
 func (r *Reach) agree() {
 	for {
 		r.mu.Lock()

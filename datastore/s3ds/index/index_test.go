@@ -54,7 +54,7 @@ func info(name string, entries []Entry) PackInfo {
 
 var bg = context.Background()
 
-// TestReplaceChangesWhatIsStillThere, so that a block that is deleted while somebody moves it stays deleted.
+// A block that is deleted while another goroutine moves it stays deleted.
 func TestReplaceChangesWhatIsStillThere(t *testing.T) {
 	x := openAt(t, vfs.NewMem())
 	_, err := x.PutJournal(bg, inJournal(1, 1))
