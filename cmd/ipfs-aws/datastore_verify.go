@@ -34,9 +34,9 @@ last pack or block it has seen when it is called again with the same --sample;
 --restart starts over.
 
 What is found is printed, one line each; "live" means that something needs it.
-Putting such a block again heals it, and so does restoring the object. What could
-not be read is named as well, and is not called damaged: what is, was read twice.
-The exit code is not 0 if anything live was found or could not be read.
+To repair a damaged block, put it again or restore its object. Objects that could
+not be read are listed apart: they may be fine. Damage is read twice before it is
+reported. The exit code is 1 if a block in use is damaged or could not be read.
 
   $ ipfs-aws datastore verify --sample 0.1
 `,

@@ -89,7 +89,8 @@ func (d *Datastore) resolve(ctx context.Context, s *shard, name string) (size in
 	return info.Size, ok, nil
 }
 
-// Get returns a block, or ds.ErrNotFound. An error of the file system is never ErrNotFound. What is read is hashed; see ErrCorrupt.
+// Get returns a block, or ds.ErrNotFound if it has no file. Other errors of the file system never
+// match ErrNotFound. The bytes are hashed; if they do not match the key, the error is ErrCorrupt.
 func (d *Datastore) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	if err := d.enter(); err != nil {
 		return nil, err

@@ -75,8 +75,14 @@ func TestAnotherNodeCountedOnDeadBlocks(t *testing.T) {
 	a.serves(acks)
 	require.Contains(t, a.Logged(), "s3ds: resynced with the bucket, for node")
 	a.Stop()
+	freshServes(t, server.URL, bucket, settings, acks)
+}
+
+// freshServes has a node with an empty disk read what was acknowledged.
+func freshServes(t *testing.T, endpoint, bucket string, settings map[string]any, acks []acknowledged) {
+	t.Helper()
 	fresh := ours(t)
-	fresh.initOurs(server.URL, bucket, "node-1", settings)
+	fresh.initOurs(endpoint, bucket, "node-1", settings)
 	fresh.Start()
 	fresh.serves(acks)
 	fresh.Stop()
@@ -220,11 +226,7 @@ func TestOutage(t *testing.T) {
 	n.drained()
 	n.serves(acks)
 	n.Stop()
-	fresh := ours(t)
-	fresh.initOurs(server.URL, bucket, "node-1", nil)
-	fresh.Start()
-	fresh.serves(acks)
-	fresh.Stop()
+	freshServes(t, server.URL, bucket, nil, acks)
 }
 
 // TestPackThatIsSaidToBeThere: a server answers 412 although there is no such object, or one that is cut. What was acknowledged gets to the bucket.
@@ -258,11 +260,7 @@ func TestPackThatIsSaidToBeThere(t *testing.T) {
 			proxy.Disturb(nil)
 			n.serves(acks)
 			n.Stop()
-			fresh := ours(t)
-			fresh.initOurs(server.URL, bucket, "node-1", nil)
-			fresh.Start()
-			fresh.serves(acks)
-			fresh.Stop()
+			freshServes(t, server.URL, bucket, nil, acks)
 		})
 	}
 }

@@ -76,11 +76,7 @@ func TestDamagedPacksArePutAgain(t *testing.T) {
 	n.serves(acks)
 	n.Run("datastore", "verify")
 	n.Stop()
-	fresh := ours(t)
-	fresh.initOurs(server.URL, bucket, "node-1", nil)
-	fresh.Start()
-	fresh.serves(acks)
-	fresh.Stop()
+	freshServes(t, server.URL, bucket, nil, acks)
 }
 
 // TestOneBadObjectStopsNothing: one pack is archived, one is cut, one is listed and missing. A fresh node starts and serves the others; verify and repack go on;

@@ -86,7 +86,8 @@ func (s *statuses) ask(ctx context.Context) (account, error) {
 	return a, nil
 }
 
-// look compares if that is due. What a comparison finds may be pinned by now, so it is asked for once more.
+// look asks the peers, once in lookInterval, for pins that their nodes lack unexpectedly. A pin may be
+// in place by the time the answer arrives, so each one found is asked for a second time.
 func (s *statuses) look(ctx context.Context, members []peer.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
